@@ -1,0 +1,32 @@
+//! The pure core of Chimera: what an experiment is, what can happen in it, and what it means.
+//!
+//! Nothing here opens a socket, reads a clock or draws a random number that was not seeded by the
+//! caller. The same events therefore give the same report, byte for byte, on any machine.
+//!
+//! - [`ids`], [`units`]: identities and quantities.
+//! - [`options`]: what is asked of an engine, frozen for a run.
+//! - [`spec`]: the text a person writes, and the only door to a [`spec::ValidSpec`].
+//! - [`plan`]: a valid spec unfolded into tests, runs and legs.
+//! - [`event`]: what an agent can report; [`control`]: what the coordinator can decide;
+//!   [`telemetry`]: what a node can sample.
+//! - [`session`]: what workers and the coordinator say to each other.
+//! - [`timeline`]: events of one leg folded into facts, with duplicates, gaps and disorder resolved.
+//! - [`validity`]: the only door to a [`validity::ValidRun`].
+//! - [`latency`], [`stats`], [`efficiency`]: one function per metric.
+//! - [`report`]: the report value, its schema and its plain renderings.
+
+pub mod control;
+pub mod efficiency;
+pub mod event;
+pub mod ids;
+pub mod latency;
+pub mod options;
+pub mod plan;
+pub mod report;
+pub mod session;
+pub mod spec;
+pub mod stats;
+pub mod telemetry;
+pub mod timeline;
+pub mod units;
+pub mod validity;

@@ -1,0 +1,97 @@
+//! A valid spec unfolded: which agents, which tests, which legs in which order.
+//!
+//! A **test** is one configuration. It is repeated in **runs**; a run pairs one *together* leg with
+//! the *solo* legs of its agents, so that drift hits both alike. A **leg** is what the run
+//! protocol executes: a gang that reserves, warms, votes, starts and closes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentId, Role, RunId};
+use crate::options::{EngineKind, EngineOptions};
+
+/// Everything that will be executed, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The experiment's name, as in the spec.
+    pub name: String,
+    /// Seed of the order and of every derived seed.
+    pub seed: u64,
+    /// The work every agent does.
+    pub workload: Workload,
+    /// Configurations, by rising id.
+    pub tests: Vec<PlannedTest>,
+    /// Legs in the order of execution.
+    pub legs: Vec<PlannedLeg>,
+}
+
+/// What the agents work on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Workload {
+    /// Name of the template set (`tr110-report`).
+    pub template: String,
+    /// Data folder, relative to the worker's data root; `None`: the data shipped with Chimera.
+    pub data: Option<String>,
+}
+
+/// One configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedTest {
+    /// Number of the test, unique in the experiment (TR110: 1..18, 100.., 200..).
+    pub id: u32,
+    /// Phase number, from 1.
+    pub phase: u32,
+    /// Scenario name (`baseline_vs_chimera`, `chimera_hetero`, `chimera_homo`, `custom`).
+    pub scenario: String,
+    /// What a person calls it (`1 thread each`).
+    pub label: String,
+    /// The agents, in pin order. *Shape*: 1 or more.
+    pub agents: Vec<PlannedAgent>,
+    /// How many agents may run at once; the rest queue in order.
+    pub max_concurrent: u32,
+    /// Repeats.
+    pub runs: u32,
+}
+
+/// One agent of a test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedAgent {
+    /// Unique within the test.
+    pub id: AgentId,
+    /// What it is.
+    pub role: Role,
+    /// Protocol of its engine.
+    pub engine: EngineKind,
+    /// Model asked for.
+    pub model: String,
+    /// Options, frozen.
+    pub options: EngineOptions,
+    /// URL of the instance it must be pinned to; `None`: any free instance of its engine kind.
+    pub instance: Option<String>,
+}
+
+/// One execution of the run protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedLeg {
+    /// Identity on the bus (`t1-r2-together`, `t1-r2-solo-collector`).
+    pub run_id: RunId,
+    /// [`PlannedTest::id`].
+    pub test: u32,
+    /// Number of the run within the test, from 1.
+    pub run: u32,
+    /// Alone or together.
+    pub kind: LegKind,
+}
+
+/// Alone or together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "leg", rename_all = "snake_case")]
+pub enum LegKind {
+    /// One agent of the test, by itself.
+    Solo {
+        /// Which.
+        agent: AgentId,
+    },
+    /// All agents of the test.
+    Together,
+}

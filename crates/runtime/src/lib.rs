@@ -1,0 +1,1 @@
+//! What every Chimera process needs: config, telemetry, shutdown, NATS, health.

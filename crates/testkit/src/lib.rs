@@ -1,0 +1,1 @@
+//! Test doubles and real test servers; dev only.

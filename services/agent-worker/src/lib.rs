@@ -1,0 +1,1 @@
+//! Owns one engine instance, runs an agent on it, stamps every token.

@@ -1,0 +1,1 @@
+//! Recomputes runs from the stream, writes bundles and reports.

@@ -1,0 +1,1 @@
+//! Plans runs, reserves gangs, drives phases.

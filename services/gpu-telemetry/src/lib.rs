@@ -1,0 +1,1 @@
+//! Samples GPU and host beside the runs.
