@@ -1,1 +1,5 @@
-//! What every Chimera process needs: config, telemetry, shutdown, NATS, health.
+//! What every Chimera process needs and no process should write twice.
+//!
+//! - [`clock`]: the monotonic and the wall clock, a precise sleep
+
+pub mod clock;
