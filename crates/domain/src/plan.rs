@@ -19,10 +19,37 @@ pub struct Plan {
     pub seed: u64,
     /// The work every agent does.
     pub workload: Workload,
+    /// How long each stage of a leg may take.
+    #[serde(default)]
+    pub limits: Limits,
     /// Configurations, by rising id.
     pub tests: Vec<PlannedTest>,
     /// Legs in the order of execution.
     pub legs: Vec<PlannedLeg>,
+}
+
+/// How long each stage of a leg may take, and how far apart its agents may start.
+///
+/// Part of the plan, so that whoever replays an experiment judges it by the same limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Limits {
+    /// Longest wait for a complete gang, seconds.
+    pub gang_wait_s: u32,
+    /// Longest warm-up: model load, pin check and ready votes, seconds.
+    pub warm_s: u32,
+    /// Longest run, from the common start to the last agent's last step, seconds.
+    pub run_s: u32,
+    /// Longest wait for the agents' last records, seconds.
+    pub drain_s: u32,
+    /// Largest distance between the starts of two agents of a leg, milliseconds.
+    pub start_skew_ms: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { gang_wait_s: 60, warm_s: 300, run_s: 1800, drain_s: 30, start_skew_ms: 10 }
+    }
 }
 
 /// What the agents work on.
