@@ -1,1 +1,469 @@
-//! Placeholder: being written.
+//! What a node can sample: its GPUs, its host, its engine processes, and what it could not.
+//!
+//! A node publishes one [`TelemetryBatch`] per second. A reading that was not taken is `None`, never
+//! zero, and the batch says why in [`TelemetryBatch::probes`]; an interval in which a source should
+//! have been read and was not is a [`Gap`]. [`series::Series`] puts the batches of a node in order
+//! and answers questions about intervals; it never interpolates over a gap.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::NodeId;
+use crate::units::{ClockReading, MonoNs};
+
+pub mod series;
+
+pub use series::{Coverage, Series, coverage, cpu_cores_used};
+
+/// One second of a node, as published to the bus. As JSON it is one line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TelemetryBatch {
+    /// Whose samples. On the bus the subject says the same.
+    pub node: NodeId,
+    /// When this sampler started; tells its batches from those of one that ran before it.
+    pub sampler_started: MonoNs,
+    /// Counts the batches of this sampler from 1. One that is missing was lost on the way.
+    pub seq: u64,
+    /// The clock of all instants in this batch, read when it was closed.
+    pub clock: ClockReading,
+    /// Intended distance of two samples, ns.
+    pub period_ns: u64,
+    /// What does not change from sample to sample; one per GPU known to this sampler.
+    pub gpus: Vec<GpuFacts>,
+    /// What is measured here, and what is not and why. One per kind of source.
+    pub probes: Vec<ProbeStatus>,
+    /// In order of time.
+    pub samples: Vec<Sample>,
+    /// Intervals without readings that end in this batch, or are still open at its close.
+    pub gaps: Vec<Gap>,
+}
+
+/// What NVIDIA's driver calls a GPU (`GPU-8f6c...`); stable over reboots.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct GpuUuid(pub String);
+
+impl fmt::Display for GpuUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What does not change while a driver is loaded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GpuFacts {
+    /// Identity.
+    pub uuid: GpuUuid,
+    /// Position in the driver's list; may differ after a reboot.
+    pub index: u32,
+    /// Product name.
+    pub name: Option<String>,
+    /// Version of the driver.
+    pub driver_version: Option<String>,
+    /// Installed memory.
+    pub memory_total_bytes: Option<u64>,
+    /// Power limit in force when the facts were read.
+    pub power_limit_watts: Option<f64>,
+    /// Highest SM clock the product can have.
+    pub sm_clock_max_mhz: Option<u32>,
+}
+
+/// Everything read at one tick.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The instant before the first reading of this tick. The readings follow within
+    /// [`Sample::took_ns`].
+    pub at: MonoNs,
+    /// How long all readings of this tick took, ns: the error bound of `at`.
+    pub took_ns: u64,
+    /// The host.
+    pub host: HostSample,
+    /// Engine processes alive at this tick, by rising pid.
+    pub processes: Vec<ProcessSample>,
+    /// GPUs that could be read at this tick, in the order of their facts.
+    pub gpus: Vec<GpuSample>,
+}
+
+/// Processor, memory and pressure of the host.
+///
+/// Fractions are over the time since the sampler's previous sample and therefore `None` in its
+/// first. *Source*: Linux `/proc`; its processor times have a resolution of 10 ms, so that over one
+/// period of 100 ms a fraction moves in steps of 0.1. Cumulative values average exactly.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HostSample {
+    /// Part of all cores' time spent working (user, nice, system, interrupts), 0 to 1.
+    pub cpu_busy_fraction: Option<f64>,
+    /// The same per core. Empty: not measured.
+    pub core_busy_fractions: Vec<f64>,
+    /// Part of all cores' time that the hypervisor gave to others, 0 to 1.
+    pub cpu_steal_fraction: Option<f64>,
+    /// Core-seconds of work since boot.
+    pub cpu_busy_core_seconds: Option<f64>,
+    /// Memory of the host.
+    pub memory_total_bytes: Option<u64>,
+    /// Of it, what new work could have without swapping.
+    pub memory_available_bytes: Option<u64>,
+    /// Load average over one minute: tasks running, runnable or in uninterruptible sleep.
+    pub load1: Option<f64>,
+    /// Part of the last 10 s in which some task waited for a core, 0 to 1. *Source*: PSI.
+    pub cpu_pressure_some_avg10: Option<f64>,
+    /// Seconds since boot in which some task waited for a core. *Source*: PSI.
+    pub cpu_pressure_some_seconds: Option<f64>,
+}
+
+/// One engine process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessSample {
+    /// Process id, as this node sees it.
+    pub pid: u32,
+    /// The process that started it.
+    pub parent_pid: Option<u32>,
+    /// Start time in the kernel's clock ticks since boot; with `pid` it tells a process from a later
+    /// one of the same number.
+    pub start_ticks: u64,
+    /// What matched the list of engine names: a command name, or the script of an interpreter.
+    pub name: String,
+    /// Processor time used since its start by all its threads, ended ones included; children not.
+    pub cpu_seconds: Option<f64>,
+    /// Cores in use since the previous sample of this process; `None` in its first.
+    pub cores_used: Option<f64>,
+    /// Memory resident in RAM.
+    pub rss_bytes: Option<u64>,
+    /// Page faults since its start that needed no disk.
+    pub minor_faults: Option<u64>,
+    /// Page faults since its start that waited for a disk: a model file read while it is used.
+    pub major_faults: Option<u64>,
+    /// Its threads.
+    pub threads: Option<u32>,
+}
+
+/// One GPU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GpuSample {
+    /// Which.
+    pub uuid: GpuUuid,
+    /// Part of the driver's last sampling window (1/6 s to 1 s by product) in which a kernel ran,
+    /// 0 to 1. Says nothing of how much of the GPU the kernel filled.
+    pub utilisation: Option<f64>,
+    /// Part of that window in which device memory was read or written, 0 to 1.
+    pub memory_utilisation: Option<f64>,
+    /// Device memory in use, without what the driver reserves for itself.
+    pub memory_used_bytes: Option<u64>,
+    /// Power draw; on most products since Ampere the driver's mean over one second.
+    pub power_watts: Option<f64>,
+    /// Energy since the driver was loaded. Use its differences for the energy of an interval.
+    pub energy_joules: Option<f64>,
+    /// Clock of the streaming multiprocessors.
+    pub sm_clock_mhz: Option<u32>,
+    /// Clock of the device memory.
+    pub memory_clock_mhz: Option<u32>,
+    /// What holds the clocks down. Empty: nothing does. `None`: not measured.
+    pub throttle_reasons: Option<Vec<ThrottleReason>>,
+    /// From the host to the GPU, mean over the 20 ms that the driver takes to measure it. Measured
+    /// in turn with `pcie_tx_bytes_per_s` and the other GPUs', one per tick; `None` in between.
+    pub pcie_rx_bytes_per_s: Option<u64>,
+    /// From the GPU to the host; as `pcie_rx_bytes_per_s`.
+    pub pcie_tx_bytes_per_s: Option<u64>,
+    /// Temperature of the chip.
+    pub temperature_celsius: Option<u32>,
+    /// Who holds memory on it, by rising pid. `None`: not measured.
+    pub processes: Option<Vec<GpuProcess>>,
+}
+
+impl GpuSample {
+    /// A sample of `uuid` in which nothing was measured.
+    #[must_use]
+    pub fn unmeasured(uuid: GpuUuid) -> Self {
+        Self {
+            uuid,
+            utilisation: None,
+            memory_utilisation: None,
+            memory_used_bytes: None,
+            power_watts: None,
+            energy_joules: None,
+            sm_clock_mhz: None,
+            memory_clock_mhz: None,
+            throttle_reasons: None,
+            pcie_rx_bytes_per_s: None,
+            pcie_tx_bytes_per_s: None,
+            temperature_celsius: None,
+            processes: None,
+        }
+    }
+
+    /// Whether not one reading was taken.
+    #[must_use]
+    pub fn is_unmeasured(&self) -> bool {
+        *self == Self::unmeasured(self.uuid.clone())
+    }
+}
+
+/// A process with a context on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GpuProcess {
+    /// Its id in the driver's pid namespace, which inside a container is not the sampler's.
+    pub pid: u32,
+    /// Device memory it holds, where the driver knows.
+    pub memory_used_bytes: Option<u64>,
+    /// Whether it computes or draws.
+    pub kind: GpuProcessKind,
+}
+
+/// What a process does on a GPU.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuProcessKind {
+    /// A CUDA or OpenCL context.
+    Compute,
+    /// An OpenGL, Vulkan or display context.
+    Graphics,
+}
+
+/// Why a GPU's clocks are below what they could be. *Source*: `nvmlClocksEventReasons`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ThrottleReason {
+    /// Nothing runs.
+    GpuIdle,
+    /// A person set application clocks.
+    ApplicationClocks,
+    /// The power limit, enforced by software.
+    SoftwarePowerCap,
+    /// Hardware slowdown by half or more: heat, power or an external brake.
+    HardwareSlowdown,
+    /// Another GPU of its sync boost group.
+    SyncBoost,
+    /// Too hot, by the driver's limit.
+    SoftwareThermal,
+    /// Too hot, by the hardware's limit.
+    HardwareThermal,
+    /// The power supply asked for it.
+    HardwarePowerBrake,
+    /// The setting of the display clocks.
+    DisplayClocks,
+    /// One that this version does not know.
+    Other,
+}
+
+/// Who was to be read.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(tag = "kind", content = "uuid", rename_all = "snake_case")]
+pub enum Source {
+    /// All of them: the sampler itself did not run, or its batch was lost.
+    Sampler,
+    /// The host's processor and memory.
+    Host,
+    /// The engine processes.
+    Processes,
+    /// Every GPU: the driver was away.
+    Gpus,
+    /// One GPU.
+    Gpu(GpuUuid),
+}
+
+impl Source {
+    /// Whether a gap of `self` leaves `other` unread.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match self {
+            Self::Sampler => true,
+            Self::Gpus => matches!(other, Self::Gpus | Self::Gpu(_)),
+            one => one == other,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sampler => f.write_str("sampler"),
+            Self::Host => f.write_str("host"),
+            Self::Processes => f.write_str("engine processes"),
+            Self::Gpus => f.write_str("all GPUs"),
+            Self::Gpu(uuid) => write!(f, "{uuid}"),
+        }
+    }
+}
+
+/// An interval in which a source should have been read and was not.
+///
+/// One absence may be told as several adjoining gaps, one per batch it spans.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Gap {
+    /// Last good reading, or the instant from which there should have been one.
+    pub from: MonoNs,
+    /// Next good reading, or the close of the batch while it lasts.
+    pub to: MonoNs,
+    /// Who.
+    pub source: Source,
+    /// Why, by class.
+    pub reason: GapReason,
+    /// Why, in words.
+    pub detail: String,
+}
+
+/// Why a source was not read.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// The GPU fell off the bus.
+    GpuLost,
+    /// The GPU needs a reset.
+    ResetRequired,
+    /// The driver was reset, unloaded or replaced.
+    DriverReset,
+    /// The driver answered with an error that says no more.
+    DriverError,
+    /// The source could not be read.
+    ReadFailed,
+    /// The sampler came to its tick too late: stopped, starved, or a reading took too long.
+    Stalled,
+    /// The publisher could not keep up, a batch was dropped.
+    QueueFull,
+    /// The bus did not take a batch.
+    PublishFailed,
+}
+
+impl GapReason {
+    /// The closed label used in logs, metrics and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GpuLost => "gpu_lost",
+            Self::ResetRequired => "reset_required",
+            Self::DriverReset => "driver_reset",
+            Self::DriverError => "driver_error",
+            Self::ReadFailed => "read_failed",
+            Self::Stalled => "stalled",
+            Self::QueueFull => "queue_full",
+            Self::PublishFailed => "publish_failed",
+        }
+    }
+}
+
+/// What is measured of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeStatus {
+    /// Who: `Host`, `Processes`, `Gpus` (there is no GPU to name) or one `Gpu`.
+    pub source: Source,
+    /// What of it.
+    pub state: ProbeState,
+}
+
+/// Whether a source is measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ProbeState {
+    /// It is, but for these fields.
+    Measured {
+        /// By rising field.
+        missing: Vec<MissingField>,
+    },
+    /// It is not.
+    NotMeasured {
+        /// Why, by class.
+        reason: Absence,
+        /// Why, in words for a person.
+        detail: String,
+    },
+}
+
+/// A field that a source cannot give.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct MissingField {
+    /// Which.
+    pub field: Field,
+    /// Why.
+    pub reason: Absence,
+}
+
+/// A reading that can be missing by itself.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// Processor times of the host.
+    Cpu,
+    /// Memory of the host.
+    Memory,
+    /// Load average.
+    Load,
+    /// PSI.
+    Pressure,
+    /// `utilisation` and `memory_utilisation`.
+    GpuUtilisation,
+    /// `memory_used_bytes`.
+    GpuMemory,
+    /// `processes`.
+    GpuProcesses,
+    /// `power_watts`.
+    Power,
+    /// `energy_joules`.
+    Energy,
+    /// `sm_clock_mhz`.
+    SmClock,
+    /// `memory_clock_mhz`.
+    MemoryClock,
+    /// `throttle_reasons`.
+    ThrottleReasons,
+    /// `pcie_rx_bytes_per_s`.
+    PcieRx,
+    /// `pcie_tx_bytes_per_s`.
+    PcieTx,
+    /// `temperature_celsius`.
+    Temperature,
+}
+
+/// Why something is not measured here.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Absence {
+    /// The driver's library was not found: there is no NVIDIA driver on this node.
+    NoLibrary,
+    /// The library is there, the driver does not answer.
+    NoDriver,
+    /// The driver knows no GPU.
+    NoDevice,
+    /// The device cannot give it.
+    NotSupported,
+    /// This user may not read it.
+    NoPermission,
+    /// The installed driver is too old to have the call.
+    TooOld,
+    /// It cannot be read, for another reason.
+    Unreadable,
+    /// Switched off by configuration.
+    Disabled,
+}
+
+impl Absence {
+    /// The closed label used in logs, metrics and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoLibrary => "no_library",
+            Self::NoDriver => "no_driver",
+            Self::NoDevice => "no_device",
+            Self::NotSupported => "not_supported",
+            Self::NoPermission => "no_permission",
+            Self::TooOld => "too_old",
+            Self::Unreadable => "unreadable",
+            Self::Disabled => "disabled",
+        }
+    }
+}
