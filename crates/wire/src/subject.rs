@@ -96,6 +96,9 @@ pub enum Subject {
         /// Which leg; `None` for what concerns the whole experiment.
         run: Option<RunId>,
     },
+    /// `chimera.ctrl.epoch`: claims of coordinators; the place of a claim in the stream is the
+    /// epoch. Two tokens after `chimera`, so that no experiment's subject can be it.
+    Epoch,
     /// `chimera.ev.<experiment>.<run>.<attempt>.<agent>`.
     Ev(AgentKey),
     /// `chimera.tel.<node>`.
@@ -120,7 +123,7 @@ impl Subject {
     #[must_use]
     pub fn stream(&self) -> Option<StreamName> {
         match self {
-            Self::Ctrl { .. } => Some(StreamName::Ctrl),
+            Self::Ctrl { .. } | Self::Epoch => Some(StreamName::Ctrl),
             Self::Ev(_) => Some(StreamName::Ev),
             Self::Tel(_) => Some(StreamName::Tel),
             Self::Dlq(_) => Some(StreamName::Dlq),
@@ -136,6 +139,7 @@ impl fmt::Display for Subject {
                 let run = run.as_ref().map_or(NO_RUN, RunId::as_str);
                 write!(f, "chimera.ctrl.{experiment}.{run}")
             }
+            Self::Epoch => f.write_str("chimera.ctrl.epoch"),
             Self::Ev(AgentKey {
                 experiment,
                 run,
@@ -181,6 +185,7 @@ fn parse(subject: &str) -> Result<Subject, SubjectError> {
                 Some(token(run)?)
             },
         }),
+        ("ctrl", ["epoch"]) => Ok(Subject::Epoch),
         ("ev", [experiment, run, attempt, agent]) => Ok(Subject::Ev(AgentKey {
             experiment: token(experiment)?,
             run: token(run)?,

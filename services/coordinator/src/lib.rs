@@ -1,1 +1,170 @@
-//! Plans runs, reserves gangs, drives phases.
+//! The coordinator: checks specs, plans tests and runs, reserves gangs, drives the phases of each
+//! leg, and writes every decision to its log before anything follows from it.
+//!
+//! - [`lifecycle`]: one leg as a pure machine.
+//! - `registry`: who is connected; leases, clocks, exclusive claims.
+//! - `experiment`: what was submitted, and the replay of the log.
+//! - `runner`: feeds the machine and does what it wants.
+//! - `log`: the control stream, with its epoch.
+//! - `grpc`: control API and worker sessions.
+
+mod config;
+mod error;
+mod experiment;
+mod grpc;
+pub mod lifecycle;
+mod log;
+mod planning;
+mod registry;
+mod runner;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chimera_domain::control::{ControlRecord, Invalid, InvalidReason, LegVerdict};
+use chimera_runtime::bus::{Bus, StreamLimits};
+use chimera_runtime::{clock, server};
+use chimera_wire::control_server::ControlServer;
+use chimera_wire::worker_sessions_server::WorkerSessionsServer;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use config::{Args, Config};
+pub use error::CoordinatorError;
+pub use log::LogError;
+
+use experiment::Experiments;
+use grpc::{ControlService, SessionService};
+use log::{ControlLog, Thread};
+use registry::Registry;
+use runner::Runner;
+
+/// Words of sessions that may wait for the runner: six per agent and leg, for 64 agents. Full:
+/// the sessions wait, and their leases with them.
+const HEARD_CAPACITY: usize = 512;
+/// Experiments that may wait their turn. Full: a submission is refused with a reply.
+const QUEUE_CAPACITY: usize = 64;
+/// How often leases are looked at; a tenth of the shortest sensible lease.
+const LEASE_CHECK: Duration = Duration::from_millis(200);
+
+/// A coordinator that owns its address and its log, and serves nobody yet.
+pub struct Coordinator {
+    listener: TcpListener,
+    address: SocketAddr,
+    config: Config,
+    log: ControlLog,
+    experiments: Arc<Experiments>,
+    waiting: Vec<Arc<experiment::Experiment>>,
+}
+
+impl Coordinator {
+    /// Takes over the address and the log. Legs that an earlier coordinator left open are closed
+    /// as invalid; experiments that had not ended go on with their next leg.
+    ///
+    /// # Errors
+    /// When the address is taken, or the bus or the log cannot be had.
+    pub async fn bind(config: Config, bus: &Bus) -> Result<Self, CoordinatorError> {
+        let address = config.listen;
+        let bound = TcpListener::bind(address).await;
+        let listener = bound.map_err(|source| CoordinatorError::Bind { address, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| CoordinatorError::Bind { address, source })?;
+        bus.ensure_streams(&StreamLimits::default()).await?;
+        let (log, events) = ControlLog::open(bus).await?;
+        let replayed = experiment::replay(&events, config.start_lead_ms);
+        for (experiment, run, attempt) in &replayed.open_legs {
+            let verdict = LegVerdict::Invalid(Invalid {
+                reason: InvalidReason::CoordinatorRestart,
+                detail: "the coordinator went away during the leg".to_owned(),
+            });
+            let record = ControlRecord::Closed { verdict: verdict.clone() };
+            log.append(&Thread::leg(&experiment.id, run, *attempt), record).await?;
+            experiment.leg_closed(run, &verdict);
+        }
+        let experiments = Arc::new(Experiments::default());
+        let mut waiting = Vec::new();
+        for experiment in replayed.experiments {
+            experiments.insert(experiment.clone());
+            if !experiment.is_over() {
+                waiting.push(experiment);
+            }
+        }
+        tracing::info!(%address, epoch = log.epoch(), resumed = waiting.len(), "coordinator ready");
+        Ok(Self { listener, address, config, log, experiments, waiting })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until told to stop; the leg under way is then closed as cancelled, its experiment
+    /// resumes with the next coordinator.
+    ///
+    /// # Errors
+    /// When the gRPC server fails.
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), CoordinatorError> {
+        let Self { listener, config, log, experiments, waiting, .. } = self;
+        let (heard_tx, heard) = mpsc::channel(HEARD_CAPACITY);
+        let (queue_tx, queue) = mpsc::channel(QUEUE_CAPACITY + waiting.len());
+        for experiment in waiting {
+            if queue_tx.try_send(experiment).is_err() {
+                tracing::error!("the queue is smaller than what it must take up");
+            }
+        }
+        let lease_ns = config.lease_ms * 1_000_000;
+        let registry = Arc::new(Registry::new(clock::boot_id(), lease_ns, heard_tx));
+        let tasks = TaskTracker::new();
+        // The runner closes its leg first; the sessions end after it, so that agents hear of it.
+        let sessions_end = CancellationToken::new();
+        let control = ControlService {
+            experiments,
+            registry: registry.clone(),
+            log: log.clone(),
+            queue: queue_tx,
+            software: config.software.clone(),
+            start_lead_ms: config.start_lead_ms,
+            shutdown: sessions_end.clone(),
+        };
+        let sessions = SessionService {
+            registry: registry.clone(),
+            epoch: log.epoch(),
+            heartbeat_ms: config.heartbeat_ms,
+            fence_ms: config.fence_ms,
+            tasks: tasks.clone(),
+            shutdown: sessions_end.clone(),
+        };
+        let leases = registry.clone();
+        let expiry = sessions_end.clone();
+        tasks.spawn(async move {
+            let mut tick = tokio::time::interval(LEASE_CHECK);
+            loop {
+                tokio::select! {
+                    _ = tick.tick() => leases.expire(clock::mono()).await,
+                    () = expiry.cancelled() => return,
+                }
+            }
+        });
+        let runner = Runner { registry, log, heard, queue };
+        let end = sessions_end.clone();
+        tasks.spawn(async move {
+            runner.run(shutdown).await;
+            end.cancel();
+        });
+        tasks.close();
+        let routes = server::routes(chimera_wire::FILE_DESCRIPTOR_SET)
+            .map_err(|e| CoordinatorError::Serve(e.into()))?
+            .add_service(ControlServer::new(control))
+            .add_service(WorkerSessionsServer::new(sessions));
+        let served = server::serve(routes, listener, sessions_end.clone()).await;
+        // The server may have failed by itself: nothing may run on without it.
+        sessions_end.cancel();
+        tasks.wait().await;
+        served.map_err(|e| CoordinatorError::Serve(e.into()))
+    }
+}

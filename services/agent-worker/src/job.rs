@@ -1,0 +1,229 @@
+//! One agent in one leg, on a thread of its own.
+//!
+//! The thread has its own single-threaded runtime, so that between two token stamps nothing of
+//! the session, the recorder or a neighbour's agent can run. What happens is pushed into a bounded
+//! queue that is never waited for: waiting would be measured.
+
+use std::path::PathBuf;
+
+use chimera_domain::control::{Invalid, InvalidReason};
+use chimera_domain::event::{
+    AgentFailure, AgentRecord, Begin, Finished, PinCheck, PinFacts, PinMoment, Started,
+};
+use chimera_domain::ids::{InstanceId, WorkerId};
+use chimera_domain::session::Assignment;
+use chimera_domain::units::MonoNs;
+use chimera_runtime::clock;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{AgentContext, run_agent};
+use crate::engine::{EngineClient, EngineConfig, Limits};
+use crate::launcher::Endpoint;
+use crate::pin;
+
+/// Records of an agent that may wait for the recorder. An agent makes about a dozen; a full queue
+/// means a stuck disk, and the run is then invalid for storage.
+pub(crate) const RECORD_CAPACITY: usize = 256;
+
+/// What the session hears from the thread. *Capacity*: five per leg, so 8 never fills.
+#[derive(Debug)]
+pub(crate) enum JobEvent {
+    Ready { pin: Box<PinFacts>, warm_ns: u64 },
+    NotReady(Invalid),
+    Started { planned: MonoNs, actual: MonoNs },
+    Idle,
+    Ended { at: MonoNs, failure: Option<AgentFailure> },
+}
+
+pub(crate) const EVENT_CAPACITY: usize = 8;
+
+/// What the agent does, and on what.
+pub(crate) struct JobSpec {
+    pub(crate) assignment: Assignment,
+    pub(crate) worker: WorkerId,
+    pub(crate) instance: InstanceId,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) limits: Limits,
+    pub(crate) data_root: Option<PathBuf>,
+    pub(crate) templates_dir: Option<PathBuf>,
+}
+
+/// Everything the thread has; it shares nothing else.
+pub(crate) struct Job {
+    pub(crate) spec: JobSpec,
+    pub(crate) records: mpsc::Sender<AgentRecord>,
+    pub(crate) events: mpsc::Sender<JobEvent>,
+    pub(crate) commit: oneshot::Receiver<MonoNs>,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Job {
+    /// Starts the thread. It ends by itself once the agent ended or `cancel` was tripped.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn spawn(self) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let name = format!("agent-{}", self.spec.assignment.agent.id);
+        std::thread::Builder::new().name(name).spawn(move || self.thread())
+    }
+
+    fn thread(self) {
+        let Self { spec, records, events, commit, cancel } = self;
+        let mut reporter = Reporter { records, events, overflow: false };
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(run(&spec, &mut reporter, commit, &cancel)),
+            Err(error) => reporter.tell(JobEvent::NotReady(not_ready(format!(
+                "no runtime for the agent's thread: {error}"
+            )))),
+        }
+    }
+}
+
+/// The thread's two ways out, neither of which it waits for.
+struct Reporter {
+    records: mpsc::Sender<AgentRecord>,
+    events: mpsc::Sender<JobEvent>,
+    overflow: bool,
+}
+
+impl Reporter {
+    fn emit(&mut self, record: AgentRecord) {
+        // Full, or its recorder has failed: either way a record is missing and the run is invalid.
+        self.overflow |= self.records.try_send(record).is_err();
+    }
+
+    fn tell(&self, event: JobEvent) {
+        if self.events.try_send(event).is_err() {
+            tracing::warn!("the session no longer listens to its agent");
+        }
+    }
+
+    /// Last word of the agent, in its stream and to the session.
+    fn end(&mut self, at: MonoNs, failure: Option<AgentFailure>) {
+        let failure = failure.or_else(|| self.overflow.then(Self::storage));
+        self.emit(AgentRecord::Finished(Finished { at, failure: failure.clone() }));
+        let failure = failure.or_else(|| self.overflow.then(Self::storage));
+        self.tell(JobEvent::Ended { at, failure });
+    }
+
+    fn storage() -> AgentFailure {
+        AgentFailure {
+            label: "storage".to_owned(),
+            detail: "a record could not be handed to the recorder".to_owned(),
+        }
+    }
+}
+
+async fn run(
+    job: &JobSpec,
+    reporter: &mut Reporter,
+    commit: oneshot::Receiver<MonoNs>,
+    cancel: &CancellationToken,
+) {
+    reporter.emit(AgentRecord::Begin(Begin {
+        worker: job.worker.clone(),
+        instance: job.instance.clone(),
+        role: job.assignment.agent.role.clone(),
+        clock: clock::reading(),
+        options: job.assignment.agent.options.clone(),
+    }));
+    let client = match warm(job, reporter, cancel).await {
+        Ok(client) => client,
+        Err(why) => {
+            let failure = AgentFailure { label: "pin".to_owned(), detail: why.detail.clone() };
+            let at = clock::mono();
+            reporter.emit(AgentRecord::Finished(Finished { at, failure: Some(failure) }));
+            reporter.tell(JobEvent::NotReady(why));
+            return;
+        }
+    };
+    let planned = tokio::select! {
+        planned = commit => planned.ok(),
+        () = cancel.cancelled() => None,
+    };
+    let Some(planned) = planned else {
+        let detail = "released before the start".to_owned();
+        let failure = AgentFailure { label: "stopped".to_owned(), detail };
+        reporter.end(clock::mono(), Some(failure));
+        return;
+    };
+    clock::sleep_until(planned).await;
+    let actual = clock::mono();
+    reporter.emit(AgentRecord::Started(Started { planned, actual }));
+    reporter.tell(JobEvent::Started { planned, actual });
+    let context = AgentContext {
+        assignment: &job.assignment,
+        engine: &client,
+        data_root: job.data_root.as_deref(),
+        templates_dir: job.templates_dir.as_deref(),
+        cancel: cancel.clone(),
+    };
+    let failure = run_agent(&context, &mut |record| reporter.emit(record)).await.err();
+    let at = clock::mono();
+    reporter.tell(JobEvent::Idle);
+    match client.pin_facts().await {
+        Ok(facts) => reporter.emit(pin_record(PinMoment::After, known_better(facts, &job.endpoint))),
+        // Left out of the stream: the checker then says that the pin was not seen again.
+        Err(error) => tracing::warn!(%error, "the instance could not be looked at after the run"),
+    }
+    reporter.end(at, failure);
+}
+
+/// Loads the model with the options of the run and looks at what came of it.
+async fn warm(
+    job: &JobSpec,
+    reporter: &mut Reporter,
+    cancel: &CancellationToken,
+) -> Result<EngineClient, Invalid> {
+    let agent = &job.assignment.agent;
+    let config = EngineConfig {
+        limits: job.limits,
+        ..EngineConfig::new(
+            job.endpoint.url.clone(),
+            agent.engine,
+            agent.model.clone(),
+            agent.options.clone(),
+        )
+    };
+    let client = EngineClient::new(config).map_err(|e| not_ready(e.to_string()))?;
+    let begin = clock::mono();
+    let warmed = tokio::select! {
+        warmed = client.warm() => warmed,
+        () = cancel.cancelled() => {
+            let detail = "released while warming".to_owned();
+            return Err(Invalid { reason: InvalidReason::Cancelled, detail });
+        }
+    };
+    warmed.map_err(|e| not_ready(e.to_string()))?;
+    let end = clock::mono();
+    let facts = client.pin_facts().await.map_err(|e| not_ready(e.to_string()))?;
+    let facts = known_better(facts, &job.endpoint);
+    pin::check(agent, &facts, pin::gpu_here())?;
+    reporter.emit(pin_record(PinMoment::Before, facts.clone()));
+    let warm_ns = end.since(begin).unwrap_or_default();
+    reporter.tell(JobEvent::Ready { pin: Box::new(facts), warm_ns });
+    Ok(client)
+}
+
+fn not_ready(detail: String) -> Invalid {
+    Invalid { reason: InvalidReason::NotReady, detail }
+}
+
+fn pin_record(moment: PinMoment, facts: PinFacts) -> AgentRecord {
+    AgentRecord::Pin(PinCheck { moment, at: clock::mono(), facts })
+}
+
+/// What the worker knows of an engine that it launched itself and the engine cannot say.
+fn known_better(mut facts: PinFacts, endpoint: &Endpoint) -> PinFacts {
+    if endpoint.model_digest.is_some() {
+        facts.model_digest.clone_from(&endpoint.model_digest);
+    }
+    if endpoint.pid.is_some() {
+        facts.pid = endpoint.pid;
+    }
+    if let Some(launch) = endpoint.launch {
+        facts.instance_epoch = Some(format!("launch-{launch}"));
+    }
+    facts
+}

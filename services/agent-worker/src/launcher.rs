@@ -1,0 +1,419 @@
+//! The one engine instance of this worker: attached to, or spawned and owned.
+//!
+//! A spawned llama.cpp server takes context, batch, threads and layers at launch, so an
+//! assignment that asks for others gets a new server: before the barrier, in the WARM phase.
+//! Ollama takes them per request and reloads by itself.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chimera_domain::options::EngineKind;
+use chimera_domain::plan::PlannedAgent;
+use chimera_runtime::process::{ChildProcess, ProcessError};
+use thiserror::Error;
+use tokio::process::Command;
+use url::Url;
+
+use crate::digest;
+
+/// How long a spawned engine may take until it answers; loading a large model from disk fits in.
+const START_LIMIT: Duration = Duration::from_secs(240);
+/// How often its health is asked for meanwhile.
+const HEALTH_PERIOD: Duration = Duration::from_millis(100);
+/// How long an engine gets to end by itself.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Tries at a free port: between finding one and the engine's bind another process may take it.
+const PORT_TRIES: usize = 3;
+
+/// Where the engine comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineSource {
+    /// It runs already; this worker starts and stops nothing.
+    Attach {
+        /// Base URL.
+        url: Url,
+        /// Its protocol.
+        kind: EngineKind,
+    },
+    /// `ollama serve` of our own, on a free port.
+    SpawnOllama {
+        /// The `ollama` program.
+        program: PathBuf,
+        /// The one GPU that it may see, by UUID; `None`: as the machine has it.
+        gpu: Option<String>,
+    },
+    /// A `llama-server` of our own, on a free port.
+    SpawnLlama {
+        /// The `llama-server` program.
+        program: PathBuf,
+        /// Folder of `<model>.gguf`.
+        models_dir: PathBuf,
+        /// The one GPU that it may see, by UUID; `None`: as the machine has it.
+        gpu: Option<String>,
+    },
+}
+
+impl EngineSource {
+    /// The protocol that it speaks.
+    #[must_use]
+    pub fn kind(&self) -> EngineKind {
+        match self {
+            Self::Attach { kind, .. } => *kind,
+            Self::SpawnOllama { .. } => EngineKind::Ollama,
+            Self::SpawnLlama { .. } => EngineKind::Openai,
+        }
+    }
+}
+
+/// Why there is no engine.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// The program could not be started.
+    #[error("cannot start the engine {program}")]
+    Spawn {
+        /// Which program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: ProcessError,
+    },
+    /// It ended before it answered.
+    #[error("the engine {program} ended while starting ({status}); its log {log} ends with: {tail}")]
+    Ended {
+        /// Which program.
+        program: PathBuf,
+        /// How it ended.
+        status: String,
+        /// Where its output went.
+        log: PathBuf,
+        /// The last lines of it.
+        tail: String,
+    },
+    /// It never answered.
+    #[error("the engine {program} did not answer on {url} within {limit_s} s; see its log {log}")]
+    Silent {
+        /// Which program.
+        program: PathBuf,
+        /// Where it should listen.
+        url: Url,
+        /// The limit.
+        limit_s: u64,
+        /// Where its output went.
+        log: PathBuf,
+    },
+    /// No model file of that name.
+    #[error(
+        "no model '{model}': {path} is missing; put the GGUF file there, \
+         or name another with --model"
+    )]
+    NoModel {
+        /// The name asked for.
+        model: String,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A name that would leave the models folder.
+    #[error("'{0}' is no model name: letters, digits, '.', ':', '-' and '_' only")]
+    BadModelName(String),
+    /// No loopback port.
+    #[error("no free port on the loopback interface")]
+    NoPort(#[source] std::io::Error),
+    /// The model file could not be read.
+    #[error("cannot read the model file {path}")]
+    Model {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A running engine as the worker knows it from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Base URL.
+    pub url: Url,
+    /// Its process, if spawned here.
+    pub pid: Option<u32>,
+    /// SHA-256 of the model file, if the worker chose the file.
+    pub model_digest: Option<String>,
+    /// Changes with every launch.
+    pub launch: Option<u64>,
+}
+
+/// What a llama.cpp server must be launched anew for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LaunchOptions {
+    model: String,
+    num_ctx: u32,
+    num_batch: u32,
+    num_thread: Option<u32>,
+    num_gpu: Option<u32>,
+}
+
+impl LaunchOptions {
+    fn of(agent: &PlannedAgent) -> Self {
+        let o = &agent.options;
+        Self {
+            model: agent.model.clone(),
+            num_ctx: o.num_ctx,
+            num_batch: o.num_batch,
+            num_thread: o.num_thread,
+            num_gpu: o.num_gpu,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    child: ChildProcess,
+    options: Option<LaunchOptions>,
+    endpoint: Endpoint,
+}
+
+/// Owner of the instance.
+#[derive(Debug)]
+pub struct Launcher {
+    source: EngineSource,
+    log_dir: PathBuf,
+    name: String,
+    http: reqwest::Client,
+    launches: u64,
+    running: Option<Running>,
+}
+
+impl Launcher {
+    /// Starts nothing yet. `name` goes into the names of the log files.
+    #[must_use]
+    pub fn new(source: EngineSource, log_dir: PathBuf, name: String, http: reqwest::Client) -> Self {
+        Self { source, log_dir, name, http, launches: 0, running: None }
+    }
+
+    /// The engine for this agent: as it runs, or launched for the agent's options.
+    ///
+    /// # Errors
+    /// When the engine or its model is not there or does not come up.
+    pub async fn ensure(&mut self, agent: &PlannedAgent) -> Result<Endpoint, LaunchError> {
+        let options = match &self.source {
+            EngineSource::Attach { url, .. } => {
+                return Ok(Endpoint {
+                    url: url.clone(),
+                    pid: None,
+                    model_digest: None,
+                    launch: None,
+                });
+            }
+            EngineSource::SpawnOllama { .. } => None,
+            EngineSource::SpawnLlama { .. } => Some(LaunchOptions::of(agent)),
+        };
+        if let Some(running) = &mut self.running {
+            let alive = running.child.exit_status().is_none();
+            if alive && running.options == options {
+                return Ok(running.endpoint.clone());
+            }
+        }
+        self.stop().await;
+        let mut last = None;
+        for _ in 0..PORT_TRIES {
+            match self.launch(options.clone()).await {
+                Ok(endpoint) => return Ok(endpoint),
+                Err(LaunchError::Ended { tail, .. }) if port_was_taken(&tail) => {
+                    last = Some(tail);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let detail = last.unwrap_or_default();
+        Err(LaunchError::NoPort(std::io::Error::new(std::io::ErrorKind::AddrInUse, detail)))
+    }
+
+    async fn launch(&mut self, options: Option<LaunchOptions>) -> Result<Endpoint, LaunchError> {
+        let port = free_port().map_err(LaunchError::NoPort)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let (program, command, model_digest, health) = match (&self.source, &options) {
+            (EngineSource::SpawnLlama { program, models_dir, gpu }, Some(options)) => {
+                let model = model_file(models_dir, &options.model)?;
+                let digest = digest::sha256_of_file(&model)
+                    .await
+                    .map_err(|source| LaunchError::Model { path: model.clone(), source })?;
+                let mut command = llama_command(program, &model, address, options);
+                pin_gpu(&mut command, gpu.as_deref());
+                (program.clone(), command, Some(digest), "health")
+            }
+            (EngineSource::SpawnOllama { program, gpu }, _) => {
+                let mut command = ollama_command(program, address);
+                pin_gpu(&mut command, gpu.as_deref());
+                (program.clone(), command, None, "api/version")
+            }
+            // `ensure` has answered for attached engines, and gives llama.cpp its options.
+            (EngineSource::Attach { .. } | EngineSource::SpawnLlama { .. }, _) => {
+                return Err(LaunchError::BadModelName(String::new()));
+            }
+        };
+        self.launches += 1;
+        let log = self.log_dir.join(format!("{}-engine-{}.log", self.name, self.launches));
+        let mut child = ChildProcess::spawn(command, &log)
+            .map_err(|source| LaunchError::Spawn { program: program.clone(), source })?;
+        let url = base_url(address);
+        tracing::info!(program = %program.display(), %url, log = %log.display(), "starting the engine");
+        let started = tokio::time::timeout(
+            START_LIMIT,
+            wait_healthy(&self.http, &url, health, &mut child),
+        )
+        .await;
+        match started {
+            Ok(Ok(())) => {}
+            Ok(Err(status)) => {
+                let tail = tail_of(&log);
+                return Err(LaunchError::Ended { program, status, log, tail });
+            }
+            Err(_) => {
+                child.stop(STOP_GRACE).await;
+                let limit_s = START_LIMIT.as_secs();
+                return Err(LaunchError::Silent { program, url, limit_s, log });
+            }
+        }
+        let endpoint =
+            Endpoint { url, pid: child.pid(), model_digest, launch: Some(self.launches) };
+        self.running = Some(Running { child, options, endpoint: endpoint.clone() });
+        Ok(endpoint)
+    }
+
+    /// Ends the engine that this worker owns; an attached one goes on.
+    pub async fn stop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.child.stop(STOP_GRACE).await;
+        }
+    }
+}
+
+fn llama_command(
+    program: &Path,
+    model: &Path,
+    address: SocketAddr,
+    options: &LaunchOptions,
+) -> Command {
+    let mut command = Command::new(program);
+    command
+        .arg("--model")
+        .arg(model)
+        .args(["--alias", &options.model])
+        .args(["--host", &address.ip().to_string()])
+        .args(["--port", &address.port().to_string()])
+        .args(["--ctx-size", &options.num_ctx.to_string()])
+        .args(["--batch-size", &options.num_batch.to_string()])
+        // One agent, one slot: a second slot would halve the context and share the instance.
+        .args(["--parallel", "1"]);
+    if let Some(threads) = options.num_thread {
+        let threads = threads.to_string();
+        command.args(["--threads", &threads, "--threads-batch", &threads]);
+    }
+    if let Some(layers) = options.num_gpu {
+        command.args(["--n-gpu-layers", &layers.to_string()]);
+    }
+    command
+}
+
+fn ollama_command(program: &Path, address: SocketAddr) -> Command {
+    let mut command = Command::new(program);
+    command
+        .arg("serve")
+        .env("OLLAMA_HOST", address.to_string())
+        // Residency: one model, one slot, loaded until we say otherwise.
+        .env("OLLAMA_KEEP_ALIVE", "-1")
+        .env("OLLAMA_MAX_LOADED_MODELS", "1")
+        .env("OLLAMA_NUM_PARALLEL", "1")
+        .env("OLLAMA_NOPRUNE", "1");
+    command
+}
+
+/// By UUID, since indices change with the driver's ordering.
+fn pin_gpu(command: &mut Command, gpu: Option<&str>) {
+    if let Some(uuid) = gpu {
+        command.env("CUDA_VISIBLE_DEVICES", uuid);
+    }
+}
+
+fn model_file(models_dir: &Path, model: &str) -> Result<PathBuf, LaunchError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_');
+    if model.is_empty() || model.starts_with('.') || !model.chars().all(plain) {
+        return Err(LaunchError::BadModelName(model.to_owned()));
+    }
+    let path = models_dir.join(format!("{model}.gguf"));
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(LaunchError::NoModel { model: model.to_owned(), path })
+    }
+}
+
+/// llama.cpp and Ollama cannot say which port they took, so one is found for them.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn port_was_taken(log_tail: &str) -> bool {
+    let tail = log_tail.to_ascii_lowercase();
+    tail.contains("address already in use") || tail.contains("couldn't bind")
+}
+
+#[expect(clippy::expect_used, reason = "a socket address always makes a URL")]
+fn base_url(address: SocketAddr) -> Url {
+    Url::parse(&format!("http://{address}/")).expect("http://IP:PORT/ is a URL")
+}
+
+/// Waits until the engine answers 200; `Err` says how its process ended instead.
+async fn wait_healthy(
+    http: &reqwest::Client,
+    url: &Url,
+    path: &str,
+    child: &mut ChildProcess,
+) -> Result<(), String> {
+    let health = format!("{url}{path}");
+    loop {
+        if let Some(status) = child.exit_status() {
+            return Err(status);
+        }
+        let answer = http.get(&health).timeout(Duration::from_secs(2)).send().await;
+        // 503 while the model loads; no connection before the server listens.
+        if answer.is_ok_and(|a| a.status().is_success()) {
+            return Ok(());
+        }
+        tokio::time::sleep(HEALTH_PERIOD).await;
+    }
+}
+
+/// The last few lines of a log, on one line.
+fn tail_of(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    let from = lines.len().saturating_sub(4);
+    lines.get(from..).unwrap_or_default().join(" | ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_name_cannot_leave_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("gemma3-270m.gguf"), b"GGUF").unwrap();
+        assert!(model_file(dir.path(), "gemma3-270m").is_ok());
+        for bad in ["../x", "a/b", "", ".hidden", "a b"] {
+            let error = model_file(dir.path(), bad).unwrap_err();
+            assert!(matches!(error, LaunchError::BadModelName(_)), "{bad}");
+        }
+        let error = model_file(dir.path(), "absent").unwrap_err();
+        assert!(matches!(error, LaunchError::NoModel { .. }));
+    }
+
+    #[test]
+    fn a_taken_port_is_told_from_a_real_failure() {
+        assert!(port_was_taken("listen tcp 127.0.0.1:1: bind: address already in use"));
+        assert!(!port_was_taken("error loading model"));
+    }
+}

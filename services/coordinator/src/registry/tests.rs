@@ -1,0 +1,113 @@
+use chimera_domain::ids::{InstanceId, NodeId, Role};
+use chimera_domain::options::{EngineKind, EngineOptions};
+
+use super::*;
+
+fn reading(boot: &str, ns: u64) -> ClockReading {
+    ClockReading { boot_id: BootId(boot.into()), mono_ns: MonoNs(ns), wall_unix_ns: 0 }
+}
+
+fn hello(worker: &str, instance: &str, boot: &str) -> Hello {
+    Hello {
+        worker: WorkerId::try_new(worker).unwrap(),
+        instance: InstanceId::try_new(instance).unwrap(),
+        url: format!("http://127.0.0.1/{instance}"),
+        engine: EngineKind::Openai,
+        node: NodeId::try_new("n").unwrap(),
+        clock: reading(boot, 0),
+        software: "test".into(),
+    }
+}
+
+fn planned(id: &str, instance: Option<&str>) -> PlannedAgent {
+    PlannedAgent {
+        id: AgentId::try_new(id).unwrap(),
+        role: Role::try_new("collector").unwrap(),
+        engine: EngineKind::Openai,
+        model: "m".into(),
+        options: EngineOptions::default(),
+        instance: instance.map(str::to_owned),
+    }
+}
+
+fn registry() -> (Registry, mpsc::Receiver<Heard>) {
+    let (tx, rx) = mpsc::channel(16);
+    (Registry::new(BootId("here".into()), 5_000, tx), rx)
+}
+
+async fn join(r: &Registry, h: Hello) -> Result<u64, String> {
+    r.join(h, mpsc::channel(COMMAND_CAPACITY).0, MonoNs(0)).await
+}
+
+#[tokio::test]
+async fn an_instance_has_one_claim() {
+    let (r, _rx) = registry();
+    join(&r, hello("w1", "i1", "here")).await.unwrap();
+    let refused = join(&r, hello("w2", "i1", "here")).await.unwrap_err();
+    assert!(refused.contains("claimed by worker 'w1'"), "{refused}");
+    let refused = join(&r, hello("w1", "i2", "here")).await.unwrap_err();
+    assert!(refused.contains("connected already"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_session_that_left_frees_its_claim_but_an_old_one_cannot_evict_a_new_one() {
+    let (r, mut rx) = registry();
+    let first = join(&r, hello("w1", "i1", "here")).await.unwrap();
+    let w1 = WorkerId::try_new("w1").unwrap();
+    r.leave(&w1, first, "eof").await;
+    let second = join(&r, hello("w1", "i1", "here")).await.unwrap();
+    r.leave(&w1, first, "eof").await;
+    assert!(r.renew(&w1, second, MonoNs(1)));
+    assert!(!r.renew(&w1, first, MonoNs(1)));
+    assert!(matches!(rx.recv().await, Some(Heard::Joined)));
+    assert!(matches!(rx.recv().await, Some(Heard::Lost(..))));
+}
+
+#[tokio::test]
+async fn a_silent_worker_expires() {
+    let (r, mut rx) = registry();
+    let serial = join(&r, hello("w1", "i1", "here")).await.unwrap();
+    let w1 = WorkerId::try_new("w1").unwrap();
+    r.expire(MonoNs(5_000)).await;
+    assert!(r.renew(&w1, serial, MonoNs(5_000)));
+    r.expire(MonoNs(10_001)).await;
+    assert!(!r.renew(&w1, serial, MonoNs(10_002)));
+    assert!(matches!(rx.recv().await, Some(Heard::Joined)));
+    assert!(matches!(rx.recv().await, Some(Heard::Expired(..))));
+}
+
+#[tokio::test]
+async fn agents_keep_their_workers_and_pins_are_honoured() {
+    let (r, _rx) = registry();
+    for w in ["w2", "w1", "w3"] {
+        join(&r, hello(w, &format!("i-{w}"), "here")).await.unwrap();
+    }
+    let order = |agents: &[PlannedAgent]| -> Vec<String> {
+        r.seats(agents).unwrap().iter().map(|s| s.member.worker.to_string()).collect()
+    };
+    assert_eq!(order(&[planned("a", None), planned("b", None)]), ["w1", "w2"]);
+    let pinned = planned("a", Some("http://127.0.0.1/i-w3"));
+    assert_eq!(order(&[pinned.clone(), planned("b", None)]), ["w3", "w1"]);
+    let free_first = [planned("b", None), planned("a", Some("http://127.0.0.1/i-w1"))];
+    assert_eq!(order(&free_first), ["w2", "w1"]);
+    let twice = r.seats(&[pinned.clone(), pinned]).unwrap_err();
+    assert!(twice.contains("1 of 2 agents"), "{twice}");
+}
+
+#[tokio::test]
+async fn one_boot_needs_no_offset_and_another_keeps_its_best_exchange() {
+    let (r, _rx) = registry();
+    join(&r, hello("w1", "i1", "here")).await.unwrap();
+    join(&r, hello("w2", "i2", "elsewhere")).await.unwrap();
+    for w in ["w1", "w2"] {
+        let w = WorkerId::try_new(w).unwrap();
+        r.clock_exchange(&w, MonoNs(1_000), MonoNs(1_400), &reading("x", 200));
+        r.clock_exchange(&w, MonoNs(2_000), MonoNs(4_000), &reading("x", 9_999));
+    }
+    let seats = r.seats(&[planned("a", None), planned("b", None)]).unwrap();
+    let found: Vec<_> = seats
+        .iter()
+        .map(|s| (s.member.clock_offset_ns, s.member.clock_error_ns, s.rtt_ns))
+        .collect();
+    assert_eq!(found, [(0, 0, 400), (1_000, 200, 400)]);
+}
