@@ -384,7 +384,7 @@ pub enum ProbeState {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct MissingField {
     /// Which.
-    pub field: Field,
+    pub field: TelemetryField,
     /// Why.
     pub reason: Absence,
 }
@@ -394,7 +394,7 @@ pub struct MissingField {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Field {
+pub enum TelemetryField {
     /// Processor times of the host.
     Cpu,
     /// Memory of the host.
