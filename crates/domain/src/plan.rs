@@ -3,12 +3,20 @@
 //! A **test** is one configuration. It is repeated in **runs**; a run pairs one *together* leg with
 //! the *solo* legs of its agents, so that drift hits both alike. A **leg** is what the run
 //! protocol executes: a gang that reserves, warms, votes, starts and closes.
+//!
+//! [`build`] is the way from a spec to a plan.
+
+mod build;
+
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, Role, RunId};
 use crate::options::{EngineKind, EngineOptions};
+
+pub use build::{PlanError, build};
 
 /// Everything that will be executed, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +30,9 @@ pub struct Plan {
     /// How long each stage of a leg may take.
     #[serde(default)]
     pub limits: Limits,
+    /// Digest that a loaded model must have, by model name; a model that is absent may have any.
+    #[serde(default)]
+    pub model_digests: BTreeMap<String, String>,
     /// Configurations, by rising id.
     pub tests: Vec<PlannedTest>,
     /// Legs in the order of execution.
@@ -48,7 +59,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { gang_wait_s: 60, warm_s: 300, run_s: 1800, drain_s: 30, start_skew_ms: 10 }
+        Self {
+            gang_wait_s: 60,
+            warm_s: 300,
+            run_s: 1800,
+            drain_s: 30,
+            start_skew_ms: 10,
+        }
     }
 }
 
@@ -122,3 +139,78 @@ pub enum LegKind {
     /// All agents of the test.
     Together,
 }
+
+/// The solo leg that an agent of a run is compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SoloLeg {
+    /// The leg.
+    pub run_id: RunId,
+    /// Whether another agent was measured in place of this one, which is alike.
+    pub shared: bool,
+}
+
+impl PlannedAgent {
+    /// Whether the other agent does the same work in the same way: role, engine, model, options.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.role == other.role
+            && self.engine == other.engine
+            && self.model == other.model
+            && self.options == other.options
+    }
+}
+
+impl Plan {
+    /// The test with this id.
+    #[must_use]
+    pub fn test(&self, id: u32) -> Option<&PlannedTest> {
+        self.tests
+            .binary_search_by_key(&id, |t| t.id)
+            .ok()
+            .and_then(|i| self.tests.get(i))
+    }
+
+    /// For each agent of a run the solo leg to compare it with, in pin order.
+    ///
+    /// *Undefined when* the spec runs no solo legs, or the plan holds no such run: `None` for the
+    /// agent, or no agent at all.
+    #[must_use]
+    pub fn solo_legs(&self, test: u32, run: u32) -> Vec<(&PlannedAgent, Option<SoloLeg>)> {
+        let Some(test) = self.test(test) else {
+            return Vec::new();
+        };
+        let of_run = self
+            .legs
+            .iter()
+            .filter(|l| l.test == test.id && l.run == run);
+        let solo: Vec<(&AgentId, &RunId)> = of_run
+            .filter_map(|leg| match &leg.kind {
+                LegKind::Solo { agent } => Some((agent, &leg.run_id)),
+                LegKind::Together => None,
+            })
+            .collect();
+        let find = |agent: &PlannedAgent| {
+            if let Some((_, run_id)) = solo.iter().find(|(id, _)| **id == agent.id) {
+                return Some(SoloLeg {
+                    run_id: (*run_id).clone(),
+                    shared: false,
+                });
+            }
+            let alike = test.agents.iter().filter(|a| a.is_like(agent));
+            let (_, run_id) = alike
+                .filter_map(|a| solo.iter().find(|(id, _)| **id == a.id))
+                .next()?;
+            Some(SoloLeg {
+                run_id: (*run_id).clone(),
+                shared: true,
+            })
+        };
+        test.agents
+            .iter()
+            .map(|agent| (agent, find(agent)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

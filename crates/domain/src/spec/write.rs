@@ -1,0 +1,160 @@
+//! A valid spec as canonical TOML: what a person would have written, defaults left out.
+
+use super::options::{Axis, Setting};
+use super::valid::{AgentSpec, Agents, Instances, Labels, Order, Phase, Solo, ValidSpec};
+use crate::plan::Limits;
+
+pub(super) fn spec(spec: &ValidSpec) -> String {
+    let mut out = Out::default();
+    out.pair("name", text(spec.name.as_str()));
+    out.pair("seed", spec.seed.to_string());
+    out.header("model");
+    out.pair("name", text(&spec.model.name));
+    out.some("digest", spec.model.digest.as_deref().map(text));
+    out.header("backend");
+    out.pair(
+        "kind",
+        text(
+            spec.backend
+                .kind
+                .map_or("auto", crate::options::EngineKind::as_str),
+        ),
+    );
+    match &spec.backend.instances {
+        Instances::Spawn => out.pair("spawn", "true".to_owned()),
+        Instances::Attach(urls) => out.pair("instances", list(urls.iter().map(|u| text(u)))),
+    }
+    out.header("workload");
+    out.pair("template", text(&spec.workload.template));
+    out.some("data", spec.workload.data.as_deref().map(text));
+    if spec.solo
+        != (Solo {
+            enabled: true,
+            share_identical: false,
+        })
+    {
+        out.header("solo");
+        out.pair("enabled", spec.solo.enabled.to_string());
+        out.pair("share_identical", spec.solo.share_identical.to_string());
+    }
+    limits(spec.limits, &mut out);
+    if !spec.baseline.is_empty() {
+        out.header("baseline");
+        out.settings(&spec.baseline);
+    }
+    for each in &spec.phases {
+        phase(each, &mut out);
+    }
+    out.text
+}
+
+fn limits(limits: Limits, out: &mut Out) {
+    let default = Limits::default();
+    if limits == default {
+        return;
+    }
+    out.header("limits");
+    let pairs = [
+        ("gang_wait_s", limits.gang_wait_s, default.gang_wait_s),
+        ("warm_s", limits.warm_s, default.warm_s),
+        ("run_s", limits.run_s, default.run_s),
+        ("drain_s", limits.drain_s, default.drain_s),
+        ("start_skew_ms", limits.start_skew_ms, default.start_skew_ms),
+    ];
+    for (key, value, default) in pairs {
+        out.some(key, (value != default).then(|| value.to_string()));
+    }
+}
+
+fn phase(phase: &Phase, out: &mut Out) {
+    out.line("\n[[phase]]");
+    match &phase.labels {
+        Labels::Derived => {}
+        Labels::Common(label) => out.pair("label", text(label)),
+        Labels::PerTest(labels) => out.pair("label", list(labels.iter().map(|l| text(l)))),
+    }
+    match phase.scenarios.as_slice() {
+        [only] => out.pair("scenario", text(only.as_str())),
+        several => out.pair("scenario", list(several.iter().map(|s| text(s.as_str())))),
+    }
+    if let Agents::Alike(n) = &phase.agents {
+        out.pair("agents", n.to_string());
+    }
+    out.pair("runs", phase.runs.to_string());
+    out.some(
+        "max_concurrent",
+        phase.max_concurrent.map(|n| n.to_string()),
+    );
+    if phase.order != Order::Randomized {
+        out.pair("order", text(phase.order.as_str()));
+    }
+    out.pair("first_test_id", phase.first_test_id.to_string());
+    for axis in &phase.grid {
+        out.pair(axis.key.as_str(), values(axis));
+    }
+    if !phase.hetero.is_empty() {
+        out.header("phase.hetero");
+        out.settings(&phase.hetero);
+    }
+    if let Agents::Listed(agents) = &phase.agents {
+        for each in agents {
+            agent(each, out);
+        }
+    }
+}
+
+fn agent(agent: &AgentSpec, out: &mut Out) {
+    out.line("\n[[phase.agent]]");
+    out.pair("id", text(agent.id.as_str()));
+    out.pair("role", text(agent.role.as_str()));
+    out.some("model", agent.model.as_deref().map(text));
+    out.some("instance", agent.instance.as_deref().map(text));
+    out.settings(&agent.options);
+}
+
+fn values(axis: &Axis) -> String {
+    match axis.values.as_slice() {
+        [only] => only.value_text(),
+        several => list(several.iter().map(|v| v.value_text())),
+    }
+}
+
+fn text(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+#[derive(Default)]
+struct Out {
+    text: String,
+}
+
+impl Out {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn header(&mut self, name: &str) {
+        self.line(&format!("\n[{name}]"));
+    }
+
+    fn pair(&mut self, key: &str, value: String) {
+        self.line(&format!("{key} = {value}"));
+    }
+
+    fn some(&mut self, key: &str, value: Option<String>) {
+        if let Some(value) = value {
+            self.pair(key, value);
+        }
+    }
+
+    fn settings(&mut self, settings: &[Setting]) {
+        for setting in settings {
+            self.pair(setting.key().as_str(), setting.value_text());
+        }
+    }
+}
