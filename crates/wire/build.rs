@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use protox::prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Read when the script runs: a copy of the tree may share its target folder.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo did not set the folder")?;
+    let root = Path::new(&package).join("../../proto");
     let folder = root.join("bench/v1");
     // The folder itself, so that a file added later is noticed.
     println!("cargo::rerun-if-changed={}", folder.display());

@@ -1,0 +1,595 @@
+//! Arbitrary domain values, every variant and both states of every option among them.
+
+use std::fmt::Debug;
+
+use chimera_domain::control::{
+    ControlEvent, ControlRecord, ExperimentOutcome, Invalid, InvalidReason, LegVerdict, Member,
+};
+use chimera_domain::event::{
+    AgentEvent, AgentFailure, AgentRecord, Begin, End, EngineTimes, FinishReason, Finished,
+    LocalStep, Output, PinCheck, PinFacts, PinMoment, RequestError, RequestErrorKind,
+    RequestRecord, Started,
+};
+use chimera_domain::ids::{AgentKey, IdError};
+use chimera_domain::options::{EngineKind, EngineOptions};
+use chimera_domain::plan::{
+    LegKind, Limits, Plan, PlannedAgent, PlannedLeg, PlannedTest, Workload,
+};
+use chimera_domain::session::{
+    Assignment, CoordinatorMessage, Hello, LegRef, Progress, WorkerInfo, WorkerMessage,
+};
+use chimera_domain::units::{BootId, ClockReading, MonoNs};
+use proptest::collection::{btree_map, vec};
+use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+pub(crate) fn id<T>() -> impl Strategy<Value = T>
+where
+    T: TryFrom<String, Error = IdError> + Debug,
+{
+    "[A-Za-z0-9_-]{1,64}".prop_map(|text| T::try_from(text).unwrap())
+}
+
+fn text() -> impl Strategy<Value = String> {
+    any::<String>()
+}
+
+fn finite() -> impl Strategy<Value = f64> {
+    NORMAL | SUBNORMAL | ZERO | POSITIVE | NEGATIVE
+}
+
+fn mono() -> impl Strategy<Value = MonoNs> {
+    any::<u64>().prop_map(MonoNs)
+}
+
+fn clock() -> impl Strategy<Value = ClockReading> {
+    (text(), mono(), any::<u64>()).prop_map(|(boot, mono_ns, wall_unix_ns)| ClockReading {
+        boot_id: BootId(boot),
+        mono_ns,
+        wall_unix_ns,
+    })
+}
+
+fn engine() -> impl Strategy<Value = EngineKind> {
+    select(vec![EngineKind::Ollama, EngineKind::Openai])
+}
+
+fn options() -> impl Strategy<Value = EngineOptions> {
+    (
+        of(any::<u32>()),
+        any::<[u32; 3]>(),
+        of(any::<u32>()),
+        finite(),
+        of(finite()),
+        of(any::<u32>()),
+        of(finite()),
+        any::<u64>(),
+        of(text()),
+    )
+        .prop_map(
+            |(
+                num_gpu,
+                sizes,
+                num_thread,
+                temperature,
+                top_p,
+                top_k,
+                repeat_penalty,
+                seed,
+                keep,
+            )| {
+                EngineOptions {
+                    num_gpu,
+                    num_ctx: sizes[0],
+                    num_batch: sizes[1],
+                    num_predict: sizes[2],
+                    num_thread,
+                    temperature,
+                    top_p,
+                    top_k,
+                    repeat_penalty,
+                    seed,
+                    keep_alive: keep,
+                }
+            },
+        )
+}
+
+fn pin() -> impl Strategy<Value = PinFacts> {
+    let named = (
+        text(),
+        of(engine()),
+        of(text()),
+        of(text()),
+        of(text()),
+        of(text()),
+        of(text()),
+    );
+    let counted = (
+        of(any::<u32>()),
+        of(any::<u32>()),
+        of(any::<u32>()),
+        of(any::<u64>()),
+        of(any::<u64>()),
+        of(any::<u32>()),
+    );
+    (named, counted).prop_map(|(named, counted)| PinFacts {
+        url: named.0,
+        engine: named.1,
+        product: named.2,
+        version: named.3,
+        model: named.4,
+        model_digest: named.5,
+        instance_epoch: named.6,
+        context_length: counted.0,
+        parallel_slots: counted.1,
+        model_layers: counted.2,
+        size_bytes: counted.3,
+        size_vram_bytes: counted.4,
+        pid: counted.5,
+    })
+}
+
+fn failure() -> impl Strategy<Value = AgentFailure> {
+    (text(), text()).prop_map(|(label, detail)| AgentFailure { label, detail })
+}
+
+/// Every kind of failure of a request.
+pub(crate) const REQUEST_ERRORS: [RequestErrorKind; 15] = [
+    RequestErrorKind::Connect,
+    RequestErrorKind::ConnectTimeout,
+    RequestErrorKind::FirstByteTimeout,
+    RequestErrorKind::GapTimeout,
+    RequestErrorKind::TotalTimeout,
+    RequestErrorKind::Status,
+    RequestErrorKind::ModelNotFound,
+    RequestErrorKind::StreamError,
+    RequestErrorKind::CutStream,
+    RequestErrorKind::NoDone,
+    RequestErrorKind::AfterDone,
+    RequestErrorKind::Malformed,
+    RequestErrorKind::LineTooLong,
+    RequestErrorKind::Truncated,
+    RequestErrorKind::Cancelled,
+];
+
+fn request_error() -> impl Strategy<Value = RequestError> {
+    (select(REQUEST_ERRORS.to_vec()), text())
+        .prop_map(|(kind, detail)| RequestError { kind, detail })
+}
+
+fn engine_times() -> impl Strategy<Value = EngineTimes> {
+    any::<[Option<u64>; 4]>().prop_map(|[total_ns, load_ns, prompt_eval_ns, eval_ns]| EngineTimes {
+        total_ns,
+        load_ns,
+        prompt_eval_ns,
+        eval_ns,
+    })
+}
+
+fn chunk_times() -> impl Strategy<Value = Vec<u64>> {
+    vec(any::<u64>(), 0..40).prop_map(|mut times| {
+        times.sort_unstable();
+        times
+    })
+}
+
+fn request() -> impl Strategy<Value = RequestRecord> {
+    let identity = (id(), text(), text(), text());
+    let times = (
+        mono(),
+        of(any::<u64>()),
+        chunk_times(),
+        of(any::<u64>()),
+        engine_times(),
+    );
+    let outcome = (
+        any::<[Option<u32>; 3]>(),
+        of(select(vec![
+            FinishReason::Stop,
+            FinishReason::Length,
+            FinishReason::Other,
+        ])),
+        of(request_error()),
+    );
+    (identity, times, outcome).prop_map(|(identity, times, outcome)| RequestRecord {
+        request_id: identity.0,
+        step: identity.1,
+        prompt_sha256: identity.2,
+        output_sha256: identity.3,
+        sent: times.0,
+        head_ns: times.1,
+        chunk_ns: times.2,
+        done_ns: times.3,
+        engine_times: times.4,
+        prompt_tokens: outcome.0[0],
+        cached_tokens: outcome.0[1],
+        output_tokens: outcome.0[2],
+        finish: outcome.1,
+        error: outcome.2,
+    })
+}
+
+pub(crate) fn agent_record() -> impl Strategy<Value = AgentRecord> {
+    prop_oneof![
+        (id(), id(), id(), clock(), options()).prop_map(
+            |(worker, instance, role, clock, options)| {
+                AgentRecord::Begin(Begin {
+                    worker,
+                    instance,
+                    role,
+                    clock,
+                    options,
+                })
+            }
+        ),
+        (
+            select(vec![PinMoment::Before, PinMoment::After]),
+            mono(),
+            pin()
+        )
+            .prop_map(|(moment, at, facts)| AgentRecord::Pin(PinCheck {
+                moment,
+                at,
+                facts
+            })),
+        (mono(), mono())
+            .prop_map(|(planned, actual)| AgentRecord::Started(Started { planned, actual })),
+        (text(), mono(), mono(), text()).prop_map(|(step, start, end, detail)| {
+            AgentRecord::Local(LocalStep {
+                step,
+                start,
+                end,
+                detail,
+            })
+        }),
+        request().prop_map(AgentRecord::Request),
+        (text(), text(), text()).prop_map(|(name, media_type, text)| {
+            AgentRecord::Output(Output {
+                name,
+                media_type,
+                text,
+            })
+        }),
+        (mono(), of(failure()))
+            .prop_map(|(at, failure)| AgentRecord::Finished(Finished { at, failure })),
+        (any::<u64>(), text())
+            .prop_map(|(records, sha256)| AgentRecord::End(End { records, sha256 })),
+    ]
+}
+
+pub(crate) fn agent_key() -> impl Strategy<Value = AgentKey> {
+    (id(), id(), 1..=u32::MAX, id()).prop_map(|(experiment, run, attempt, agent)| AgentKey {
+        experiment,
+        run,
+        attempt,
+        agent,
+    })
+}
+
+pub(crate) fn agent_event() -> impl Strategy<Value = AgentEvent> {
+    (agent_key(), any::<u64>(), any::<u64>(), agent_record()).prop_map(|(key, epoch, n, record)| {
+        AgentEvent {
+            key,
+            epoch,
+            n,
+            record,
+        }
+    })
+}
+
+fn leg() -> impl Strategy<Value = PlannedLeg> {
+    let kind = prop_oneof![
+        id().prop_map(|agent| LegKind::Solo { agent }),
+        Just(LegKind::Together),
+    ];
+    (id(), any::<u32>(), any::<u32>(), kind).prop_map(|(run_id, test, run, kind)| PlannedLeg {
+        run_id,
+        test,
+        run,
+        kind,
+    })
+}
+
+fn planned_agent() -> impl Strategy<Value = PlannedAgent> {
+    (id(), id(), engine(), text(), options(), of(text())).prop_map(
+        |(id, role, engine, model, options, instance)| PlannedAgent {
+            id,
+            role,
+            engine,
+            model,
+            options,
+            instance,
+        },
+    )
+}
+
+fn workload() -> impl Strategy<Value = Workload> {
+    (text(), of(text())).prop_map(|(template, data)| Workload { template, data })
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    any::<[u32; 5]>().prop_map(
+        |[gang_wait_s, warm_s, run_s, drain_s, start_skew_ms]| Limits {
+            gang_wait_s,
+            warm_s,
+            run_s,
+            drain_s,
+            start_skew_ms,
+        },
+    )
+}
+
+fn planned_test() -> impl Strategy<Value = PlannedTest> {
+    (
+        any::<[u32; 4]>(),
+        text(),
+        text(),
+        vec(planned_agent(), 1..4),
+    )
+        .prop_map(
+            |([id, phase, max_concurrent, runs], scenario, label, agents)| PlannedTest {
+                id,
+                phase,
+                scenario,
+                label,
+                agents,
+                max_concurrent,
+                runs,
+            },
+        )
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let identity = (text(), any::<u64>(), workload(), limits());
+    let digests = btree_map(text(), text(), 0..3);
+    (identity, digests, vec(planned_test(), 0..3), vec(leg(), 0..4)).prop_map(
+        |((name, seed, workload, limits), model_digests, tests, legs)| Plan {
+            name,
+            seed,
+            workload,
+            limits,
+            model_digests,
+            tests,
+            legs,
+        },
+    )
+}
+
+/// Every reason against a leg.
+pub(crate) const REASONS: [InvalidReason; 18] = [
+    InvalidReason::NoGang,
+    InvalidReason::WorkerLost,
+    InvalidReason::LeaseLost,
+    InvalidReason::NotReady,
+    InvalidReason::StartSkew,
+    InvalidReason::RequestFailed,
+    InvalidReason::AgentFailed,
+    InvalidReason::Reload,
+    InvalidReason::PinChanged,
+    InvalidReason::DataLoss,
+    InvalidReason::Storage,
+    InvalidReason::OptionDrift,
+    InvalidReason::Truncated,
+    InvalidReason::SoloInvalid,
+    InvalidReason::Missing,
+    InvalidReason::Cancelled,
+    InvalidReason::Timeout,
+    InvalidReason::CoordinatorRestart,
+];
+
+fn invalid() -> impl Strategy<Value = Invalid> {
+    (select(REASONS.to_vec()), text()).prop_map(|(reason, detail)| Invalid { reason, detail })
+}
+
+pub(crate) fn outcome() -> impl Strategy<Value = ExperimentOutcome> {
+    prop_oneof![
+        Just(ExperimentOutcome::Completed),
+        Just(ExperimentOutcome::Cancelled),
+        text().prop_map(|detail| ExperimentOutcome::Failed { detail }),
+    ]
+}
+
+fn member() -> impl Strategy<Value = Member> {
+    (id(), id(), id(), id(), clock(), any::<i64>(), any::<u64>()).prop_map(
+        |(agent, worker, instance, node, clock, clock_offset_ns, clock_error_ns)| Member {
+            agent,
+            worker,
+            instance,
+            node,
+            clock,
+            clock_offset_ns,
+            clock_error_ns,
+        },
+    )
+}
+
+fn control_record() -> impl Strategy<Value = ControlRecord> {
+    prop_oneof![
+        (text(), plan(), text()).prop_map(|(spec_text, plan, software)| {
+            ControlRecord::Submitted {
+                spec_text,
+                plan,
+                software,
+            }
+        }),
+        (leg(), vec(member(), 0..4))
+            .prop_map(|(leg, members)| ControlRecord::Reserved { leg, members }),
+        (id(), pin(), any::<u64>()).prop_map(|(agent, pin, warm_ns)| ControlRecord::Ready {
+            agent,
+            pin,
+            warm_ns
+        }),
+        (vec((id(), mono()), 0..4), vec(id(), 0..4))
+            .prop_map(|(start_at, queued)| ControlRecord::Committed { start_at, queued }),
+        (id(), mono()).prop_map(|(agent, start_at)| ControlRecord::Dequeued { agent, start_at }),
+        prop_oneof![
+            Just(LegVerdict::Valid),
+            invalid().prop_map(LegVerdict::Invalid)
+        ]
+        .prop_map(|verdict| ControlRecord::Closed { verdict }),
+        outcome().prop_map(|outcome| ControlRecord::ExperimentClosed { outcome }),
+    ]
+}
+
+pub(crate) fn control_event() -> impl Strategy<Value = ControlEvent> {
+    (
+        id(),
+        of((id(), 1..=u32::MAX)),
+        any::<u64>(),
+        clock(),
+        control_record(),
+    )
+        .prop_map(|(experiment, leg, epoch, at, record)| {
+            let (run, attempt) = leg.map_or((None, 0), |(run, attempt)| (Some(run), attempt));
+            ControlEvent {
+                experiment,
+                run,
+                attempt,
+                epoch,
+                at,
+                record,
+            }
+        })
+}
+
+fn leg_ref() -> impl Strategy<Value = LegRef> {
+    (id(), id(), 1..=u32::MAX, any::<u64>()).prop_map(|(experiment, run, attempt, epoch)| LegRef {
+        experiment,
+        run,
+        attempt,
+        epoch,
+    })
+}
+
+pub(crate) fn worker_message() -> impl Strategy<Value = WorkerMessage> {
+    use WorkerMessage as M;
+    prop_oneof![
+        (id(), id(), text(), engine(), id(), clock(), text()).prop_map(
+            |(worker, instance, url, engine, node, clock, software)| {
+                M::Hello(Hello {
+                    worker,
+                    instance,
+                    url,
+                    engine,
+                    node,
+                    clock,
+                    software,
+                })
+            }
+        ),
+        any::<u64>().prop_map(|seq| M::Heartbeat { seq }),
+        (any::<u64>(), clock()).prop_map(|(id, clock)| M::Pong { id, clock }),
+        (leg_ref(), id(), of(text())).prop_map(|(leg, agent, refused)| M::LeaseReply {
+            leg,
+            agent,
+            refused
+        }),
+        (leg_ref(), id(), pin(), any::<u64>()).prop_map(|(leg, agent, pin, warm_ns)| {
+            M::Ready {
+                leg,
+                agent,
+                pin: Box::new(pin),
+                warm_ns,
+            }
+        }),
+        (leg_ref(), id(), invalid()).prop_map(|(leg, agent, why)| M::NotReady { leg, agent, why }),
+        (leg_ref(), id(), mono(), mono()).prop_map(|(leg, agent, planned, actual)| M::Started {
+            leg,
+            agent,
+            planned,
+            actual
+        }),
+        (leg_ref(), id(), mono(), of(failure()), any::<u64>(), text()).prop_map(
+            |(leg, agent, at, failure, records, sha256)| {
+                M::Finished {
+                    leg,
+                    agent,
+                    at,
+                    failure,
+                    records,
+                    sha256,
+                }
+            }
+        ),
+        (leg_ref(), id()).prop_map(|(leg, agent)| M::Idle { leg, agent }),
+    ]
+}
+
+pub(crate) fn coordinator_message() -> impl Strategy<Value = CoordinatorMessage> {
+    use CoordinatorMessage as M;
+    prop_oneof![
+        any::<[u64; 3]>().prop_map(|[epoch, heartbeat_ms, fence_ms]| M::Welcome {
+            epoch,
+            heartbeat_ms,
+            fence_ms
+        }),
+        text().prop_map(|reason| M::Refused { reason }),
+        any::<u64>().prop_map(|seq| M::HeartbeatAck { seq }),
+        any::<u64>().prop_map(|id| M::Ping { id }),
+        (leg_ref(), leg(), planned_agent(), workload(), any::<u64>()).prop_map(
+            |(leg_ref, leg, agent, workload, plan_seed)| {
+                M::Reserve(Box::new(Assignment {
+                    leg_ref,
+                    leg,
+                    agent,
+                    workload,
+                    plan_seed,
+                }))
+            }
+        ),
+        leg_ref().prop_map(|leg| M::Warm { leg }),
+        (leg_ref(), mono()).prop_map(|(leg, start_at)| M::Commit { leg, start_at }),
+        (leg_ref(), text()).prop_map(|(leg, reason)| M::Release { leg, reason }),
+    ]
+}
+
+pub(crate) fn worker_info() -> impl Strategy<Value = WorkerInfo> {
+    (
+        id(),
+        id(),
+        text(),
+        engine(),
+        id(),
+        of(id()),
+        of(any::<u64>()),
+    )
+        .prop_map(
+            |(worker, instance, url, engine, node, busy_with, rtt_ns)| WorkerInfo {
+                worker,
+                instance,
+                url,
+                engine,
+                node,
+                busy_with,
+                rtt_ns,
+            },
+        )
+}
+
+pub(crate) fn progress() -> impl Strategy<Value = Progress> {
+    let counts = any::<[u32; 3]>();
+    let leg = (
+        of(leg()),
+        vec(member(), 0..3),
+        vec(id(), 0..3),
+        of((id(), invalid())),
+    );
+    (id(), text(), counts, text(), leg, of(outcome())).prop_map(
+        |(experiment, name, [total, closed, valid], phase, leg, outcome)| Progress {
+            experiment,
+            name,
+            legs_total: total,
+            legs_closed: closed,
+            legs_valid: valid,
+            phase,
+            leg: leg.0,
+            members: leg.1,
+            agents_done: leg.2,
+            last_invalid: leg.3,
+            outcome,
+        },
+    )
+}
