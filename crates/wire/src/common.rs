@@ -97,7 +97,7 @@ pub(crate) fn engine_kind(value: i32, field: &'static str) -> Result<EngineKind,
 }
 
 /// NaN and infinities cannot be asked of an engine.
-fn finite(value: f64, field: &'static str) -> Result<f64, WireError> {
+pub(crate) fn finite(value: f64, field: &'static str) -> Result<f64, WireError> {
     if value.is_finite() {
         Ok(value)
     } else {

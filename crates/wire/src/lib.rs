@@ -3,7 +3,7 @@
 //!
 //! - [`subject`]: every subject, stream name, consumer filter and message id of the bus.
 //! - [`codec`]: bus payloads to bytes and back, and the hash over a stream of them.
-//! - [`events`], [`control`], [`session`], [`plan`], [`common`]: conversions, one module per proto
+//! - [`events`], [`control`], [`session`], [`plan`], [`telemetry`], [`common`]: conversions, one module per proto
 //!   file or shared part.
 //! - [`api`]: the requests and answers of the gRPC services as typed values.
 //! - [`pb`]: generated code.
@@ -22,6 +22,7 @@ pub mod pb;
 pub mod plan;
 pub mod session;
 pub mod subject;
+pub mod telemetry;
 
 pub use error::WireError;
 pub use pb::{

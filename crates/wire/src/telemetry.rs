@@ -48,30 +48,23 @@ enum_twins!(d::Absence {
     Disabled,
 });
 
-mod field {
-    use chimera_domain::telemetry::Field as TelemetryField;
-    // `enum_twins` names both sides alike; the message set calls this one by a longer name.
-    mod named {
-        pub(super) use super::TelemetryField;
-    }
-    crate::common::enum_twins!(named::TelemetryField {
-        Cpu,
-        Memory,
-        Load,
-        Pressure,
-        GpuUtilisation,
-        GpuMemory,
-        GpuProcesses,
-        Power,
-        Energy,
-        SmClock,
-        MemoryClock,
-        ThrottleReasons,
-        PcieRx,
-        PcieTx,
-        Temperature,
-    });
-}
+enum_twins!(d::TelemetryField {
+    Cpu,
+    Memory,
+    Load,
+    Pressure,
+    GpuUtilisation,
+    GpuMemory,
+    GpuProcesses,
+    Power,
+    Energy,
+    SmClock,
+    MemoryClock,
+    ThrottleReasons,
+    PcieRx,
+    PcieTx,
+    Temperature,
+});
 
 /// A batch as the payload of a bus message. The same batch always gives the same bytes.
 #[must_use]
@@ -84,8 +77,10 @@ pub fn encode_batch(batch: &d::TelemetryBatch) -> Vec<u8> {
 /// # Errors
 /// When the bytes are no batch, or one of another node.
 pub fn decode_batch(node: &NodeId, payload: &[u8]) -> Result<d::TelemetryBatch, WireError> {
-    let message = pb::TelemetryBatch::decode(payload)
-        .map_err(|source| WireError::Malformed { message: "TelemetryBatch", source })?;
+    let message = pb::TelemetryBatch::decode(payload).map_err(|source| WireError::Malformed {
+        message: "TelemetryBatch",
+        source,
+    })?;
     let batch = d::TelemetryBatch::try_from(message)?;
     if batch.node != *node {
         return Err(WireError::OutOfRange {
@@ -283,7 +278,10 @@ impl TryFrom<pb::ProcessSample> for d::ProcessSample {
 impl From<&d::GpuSample> for pb::GpuSample {
     fn from(v: &d::GpuSample) -> Self {
         let reasons = |list: &Vec<d::ThrottleReason>| pb::ThrottleReasons {
-            reasons: list.iter().map(|r| number::<pb::ThrottleReason, _>(*r)).collect(),
+            reasons: list
+                .iter()
+                .map(|r| number::<pb::ThrottleReason, _>(*r))
+                .collect(),
         };
         let processes = |list: &Vec<d::GpuProcess>| pb::GpuProcesses {
             processes: list.iter().map(Into::into).collect(),
@@ -310,9 +308,11 @@ impl TryFrom<pb::GpuSample> for d::GpuSample {
     type Error = WireError;
     fn try_from(v: pb::GpuSample) -> Result<Self, WireError> {
         let reasons = |list: pb::ThrottleReasons| {
-            let named =
-                |r| enumeration::<pb::ThrottleReason, _>(r, "GpuSample.throttle_reasons");
-            list.reasons.into_iter().map(named).collect::<Result<Vec<_>, _>>()
+            let named = |r| enumeration::<pb::ThrottleReason, _>(r, "GpuSample.throttle_reasons");
+            list.reasons
+                .into_iter()
+                .map(named)
+                .collect::<Result<Vec<_>, _>>()
         };
         Ok(Self {
             uuid: d::GpuUuid(v.uuid),
@@ -425,7 +425,10 @@ impl From<&d::ProbeStatus> for pb::ProbeStatus {
                 })
             }
         };
-        Self { source: Some((&v.source).into()), state: Some(state) }
+        Self {
+            source: Some((&v.source).into()),
+            state: Some(state),
+        }
     }
 }
 
@@ -433,13 +436,18 @@ impl TryFrom<pb::ProbeStatus> for d::ProbeStatus {
     type Error = WireError;
     fn try_from(v: pb::ProbeStatus) -> Result<Self, WireError> {
         let state = match required(v.state, "ProbeStatus.state")? {
-            State::Measured(v) => d::ProbeState::Measured { missing: all(v.missing)? },
+            State::Measured(v) => d::ProbeState::Measured {
+                missing: all(v.missing)?,
+            },
             State::NotMeasured(v) => d::ProbeState::NotMeasured {
                 reason: enumeration::<pb::Absence, _>(v.reason, "ProbeNotMeasured.reason")?,
                 detail: v.detail,
             },
         };
-        Ok(Self { source: convert(v.source, "ProbeStatus.source")?, state })
+        Ok(Self {
+            source: convert(v.source, "ProbeStatus.source")?,
+            state,
+        })
     }
 }
 

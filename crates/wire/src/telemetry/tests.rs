@@ -1,0 +1,358 @@
+use chimera_domain::units::{BootId, ClockReading};
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+
+/// Every finite number, subnormals and both zeros included.
+fn number() -> impl Strategy<Value = f64> {
+    any::<f64>().prop_filter("finite", |x| x.is_finite())
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9é ./-]{0,12}"
+}
+
+prop_compose! {
+    fn host()(
+        fractions in (of(number()), vec(number(), 0..4), of(number()), of(number())),
+        memory in (of(any::<u64>()), of(any::<u64>())),
+        rest in (of(number()), of(number()), of(number())),
+    ) -> d::HostSample {
+        d::HostSample {
+            cpu_busy_fraction: fractions.0,
+            core_busy_fractions: fractions.1,
+            cpu_steal_fraction: fractions.2,
+            cpu_busy_core_seconds: fractions.3,
+            memory_total_bytes: memory.0,
+            memory_available_bytes: memory.1,
+            load1: rest.0,
+            cpu_pressure_some_avg10: rest.1,
+            cpu_pressure_some_seconds: rest.2,
+        }
+    }
+}
+
+prop_compose! {
+    fn process()(
+        identity in (any::<u32>(), of(any::<u32>()), any::<u64>(), text()),
+        cpu in (of(number()), of(number())),
+        memory in (of(any::<u64>()), of(any::<u64>()), of(any::<u64>()), of(any::<u32>())),
+    ) -> d::ProcessSample {
+        d::ProcessSample {
+            pid: identity.0,
+            parent_pid: identity.1,
+            start_ticks: identity.2,
+            name: identity.3,
+            cpu_seconds: cpu.0,
+            cores_used: cpu.1,
+            rss_bytes: memory.0,
+            minor_faults: memory.1,
+            major_faults: memory.2,
+            threads: memory.3,
+        }
+    }
+}
+
+prop_compose! {
+    fn gpu_process()(
+        pid in any::<u32>(),
+        memory_used_bytes in of(any::<u64>()),
+        kind in select(vec![d::GpuProcessKind::Compute, d::GpuProcessKind::Graphics]),
+    ) -> d::GpuProcess {
+        d::GpuProcess { pid, memory_used_bytes, kind }
+    }
+}
+
+fn throttle() -> impl Strategy<Value = d::ThrottleReason> {
+    use d::ThrottleReason as T;
+    select(vec![
+        T::GpuIdle,
+        T::ApplicationClocks,
+        T::SoftwarePowerCap,
+        T::HardwareSlowdown,
+        T::SyncBoost,
+        T::SoftwareThermal,
+        T::HardwareThermal,
+        T::HardwarePowerBrake,
+        T::DisplayClocks,
+        T::Other,
+    ])
+}
+
+prop_compose! {
+    fn gpu()(
+        uuid in text(),
+        floats in (of(number()), of(number()), of(number()), of(number())),
+        memory_used_bytes in of(any::<u64>()),
+        clocks in (of(any::<u32>()), of(any::<u32>()), of(any::<u32>())),
+        pcie in (of(any::<u64>()), of(any::<u64>())),
+        throttle_reasons in of(vec(throttle(), 0..4)),
+        processes in of(vec(gpu_process(), 0..3)),
+    ) -> d::GpuSample {
+        d::GpuSample {
+            uuid: d::GpuUuid(uuid),
+            utilisation: floats.0,
+            memory_utilisation: floats.1,
+            memory_used_bytes,
+            power_watts: floats.2,
+            energy_joules: floats.3,
+            sm_clock_mhz: clocks.0,
+            memory_clock_mhz: clocks.1,
+            throttle_reasons,
+            pcie_rx_bytes_per_s: pcie.0,
+            pcie_tx_bytes_per_s: pcie.1,
+            temperature_celsius: clocks.2,
+            processes,
+        }
+    }
+}
+
+prop_compose! {
+    fn sample()(
+        at in any::<u64>(),
+        took_ns in any::<u64>(),
+        host in host(),
+        processes in vec(process(), 0..3),
+        gpus in vec(gpu(), 0..3),
+    ) -> d::Sample {
+        d::Sample { at: MonoNs(at), took_ns, host, processes, gpus }
+    }
+}
+
+prop_compose! {
+    fn facts()(
+        uuid in text(),
+        index in any::<u32>(),
+        names in (of(text()), of(text())),
+        memory_total_bytes in of(any::<u64>()),
+        power_limit_watts in of(number()),
+        sm_clock_max_mhz in of(any::<u32>()),
+    ) -> d::GpuFacts {
+        d::GpuFacts {
+            uuid: d::GpuUuid(uuid),
+            index,
+            name: names.0,
+            driver_version: names.1,
+            memory_total_bytes,
+            power_limit_watts,
+            sm_clock_max_mhz,
+        }
+    }
+}
+
+fn source() -> impl Strategy<Value = d::Source> {
+    prop_oneof![
+        Just(d::Source::Sampler),
+        Just(d::Source::Host),
+        Just(d::Source::Processes),
+        Just(d::Source::Gpus),
+        text().prop_map(|uuid| d::Source::Gpu(d::GpuUuid(uuid))),
+    ]
+}
+
+fn absence() -> impl Strategy<Value = d::Absence> {
+    use d::Absence as A;
+    select(vec![
+        A::NoLibrary,
+        A::NoDriver,
+        A::NoDevice,
+        A::NotSupported,
+        A::NoPermission,
+        A::TooOld,
+        A::Unreadable,
+        A::Disabled,
+    ])
+}
+
+fn field() -> impl Strategy<Value = d::TelemetryField> {
+    use d::TelemetryField as F;
+    select(vec![
+        F::Cpu,
+        F::Memory,
+        F::Load,
+        F::Pressure,
+        F::GpuUtilisation,
+        F::GpuMemory,
+        F::GpuProcesses,
+        F::Power,
+        F::Energy,
+        F::SmClock,
+        F::MemoryClock,
+        F::ThrottleReasons,
+        F::PcieRx,
+        F::PcieTx,
+        F::Temperature,
+    ])
+}
+
+fn state() -> impl Strategy<Value = d::ProbeState> {
+    let missing =
+        (field(), absence()).prop_map(|(field, reason)| d::MissingField { field, reason });
+    prop_oneof![
+        vec(missing, 0..4).prop_map(|missing| d::ProbeState::Measured { missing }),
+        (absence(), text())
+            .prop_map(|(reason, detail)| d::ProbeState::NotMeasured { reason, detail }),
+    ]
+}
+
+fn gap_reason() -> impl Strategy<Value = d::GapReason> {
+    use d::GapReason as G;
+    select(vec![
+        G::GpuLost,
+        G::ResetRequired,
+        G::DriverReset,
+        G::DriverError,
+        G::ReadFailed,
+        G::Stalled,
+        G::QueueFull,
+        G::PublishFailed,
+    ])
+}
+
+prop_compose! {
+    fn gap()(
+        ends in (any::<u64>(), any::<u64>()),
+        source in source(),
+        reason in gap_reason(),
+        detail in text(),
+    ) -> d::Gap {
+        d::Gap { from: MonoNs(ends.0), to: MonoNs(ends.1), source, reason, detail }
+    }
+}
+
+prop_compose! {
+    fn batch()(
+        node in "[a-z0-9_-]{1,8}",
+        counts in (any::<u64>(), any::<u64>(), any::<u64>()),
+        clock in (text(), any::<u64>(), any::<u64>()),
+        gpus in vec(facts(), 0..3),
+        probes in vec((source(), state()), 0..3),
+        samples in vec(sample(), 0..3),
+        gaps in vec(gap(), 0..3),
+    ) -> d::TelemetryBatch {
+        d::TelemetryBatch {
+            node: NodeId::try_new(node).unwrap(),
+            sampler_started: MonoNs(counts.0),
+            seq: counts.1,
+            clock: ClockReading {
+                boot_id: BootId(clock.0),
+                mono_ns: MonoNs(clock.1),
+                wall_unix_ns: clock.2,
+            },
+            period_ns: counts.2,
+            gpus,
+            probes: probes
+                .into_iter()
+                .map(|(source, state)| d::ProbeStatus { source, state })
+                .collect(),
+            samples,
+            gaps,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_batch_round_trips_and_its_bytes_are_its_own(batch in batch()) {
+        let bytes = encode_batch(&batch);
+        let back = decode_batch(&batch.node, &bytes).unwrap();
+        prop_assert_eq!(&back, &batch);
+        prop_assert_eq!(encode_batch(&back), bytes);
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_read_but_never_panic(bytes in vec(any::<u8>(), 0..200)) {
+        let node = NodeId::try_new("n1").unwrap();
+        prop_assert!(decode_batch(&node, &bytes).is_err());
+    }
+}
+
+fn small() -> d::TelemetryBatch {
+    d::TelemetryBatch {
+        node: NodeId::try_new("n1").unwrap(),
+        sampler_started: MonoNs(5),
+        seq: 1,
+        clock: ClockReading {
+            boot_id: BootId("b".to_owned()),
+            mono_ns: MonoNs(9),
+            wall_unix_ns: 1,
+        },
+        period_ns: 100,
+        gpus: Vec::new(),
+        probes: Vec::new(),
+        samples: Vec::new(),
+        gaps: Vec::new(),
+    }
+}
+
+#[test]
+fn a_batch_of_another_node_is_refused() {
+    let other = NodeId::try_new("n2").unwrap();
+    let error = decode_batch(&other, &encode_batch(&small())).unwrap_err();
+    assert_eq!(error.kind(), "out_of_range");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let broken = |change: fn(&mut pb::TelemetryBatch)| {
+        let mut message = pb::TelemetryBatch::from(&small());
+        change(&mut message);
+        d::TelemetryBatch::try_from(message).unwrap_err().kind()
+    };
+    assert_eq!(broken(|b| b.clock = None), "missing_field");
+    assert_eq!(broken(|b| b.node_id = "a.b".to_owned()), "bad_id");
+    assert_eq!(
+        broken(|b| b.gaps = vec![pb::TelemetryGap::default()]),
+        "missing_field"
+    );
+    assert_eq!(
+        broken(|b| {
+            let power_watts = Some(f64::NAN);
+            let gpu = pb::GpuSample {
+                power_watts,
+                ..pb::GpuSample::default()
+            };
+            let host = Some(pb::HostSample::default());
+            let sample = pb::TelemetrySample {
+                host,
+                gpus: vec![gpu],
+                ..pb::TelemetrySample::default()
+            };
+            b.samples = vec![sample];
+        }),
+        "out_of_range"
+    );
+    assert_eq!(
+        broken(|b| {
+            let process = pb::GpuProcess::default();
+            let processes = Some(pb::GpuProcesses {
+                processes: vec![process],
+            });
+            let gpu = pb::GpuSample {
+                processes,
+                ..pb::GpuSample::default()
+            };
+            let host = Some(pb::HostSample::default());
+            let sample = pb::TelemetrySample {
+                host,
+                gpus: vec![gpu],
+                ..pb::TelemetrySample::default()
+            };
+            b.samples = vec![sample];
+        }),
+        "unknown_enum"
+    );
+}
+
+#[test]
+fn a_sampler_that_starts_again_has_another_session() {
+    let first = small();
+    let second = d::TelemetryBatch {
+        sampler_started: MonoNs(6),
+        ..small()
+    };
+    assert_ne!(sampler_session(&first), sampler_session(&second));
+}
