@@ -62,7 +62,11 @@ pub fn reading() -> ClockReading {
             best = next;
         }
     }
-    ClockReading { boot_id: boot_id(), mono_ns: MonoNs(best.1), wall_unix_ns: best.2 }
+    ClockReading {
+        boot_id: boot_id(),
+        mono_ns: MonoNs(best.1),
+        wall_unix_ns: best.2,
+    }
 }
 
 /// (width of the bracket, its middle, wall clock inside it).
@@ -155,7 +159,10 @@ mod tests {
         }
         late_ns.sort_unstable();
         // The median, and 5 ms, since the test machine may be busy; alone it is well below 10 us.
-        assert!(late_ns[late_ns.len() / 2] < 5_000_000, "late by {late_ns:?} ns");
+        assert!(
+            late_ns[late_ns.len() / 2] < 5_000_000,
+            "late by {late_ns:?} ns"
+        );
     }
 
     #[tokio::test]

@@ -88,7 +88,10 @@ mod tests {
         problems.add("nats.url", "is empty");
         let config = anyhow::Error::from(problems.finish().unwrap_err()).context("cannot start");
         assert_eq!(code(&config), USAGE);
-        assert_eq!(code(&anyhow::Error::from(UsageError("no such phase".into()))), USAGE);
+        assert_eq!(
+            code(&anyhow::Error::from(UsageError("no such phase".into()))),
+            USAGE
+        );
         assert_eq!(code(&anyhow::anyhow!("disk full")), FAILED);
     }
 

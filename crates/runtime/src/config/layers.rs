@@ -33,7 +33,12 @@ pub struct ConfigErrors {
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.problems.len() == 1 { "" } else { "s" };
-        write!(f, "{} mistake{plural} in {}", self.problems.len(), self.place)?;
+        write!(
+            f,
+            "{} mistake{plural} in {}",
+            self.problems.len(),
+            self.place
+        )?;
         for problem in &self.problems {
             match problem.key.as_str() {
                 "" => write!(f, "\n  {}", problem.message)?,
@@ -66,7 +71,10 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     /// Notes a mistake.
     pub fn add(&mut self, key: impl Into<String>, message: impl fmt::Display) {
-        self.0.push(Problem { key: key.into(), message: message.to_string() });
+        self.0.push(Problem {
+            key: key.into(),
+            message: message.to_string(),
+        });
     }
 
     /// The value, or `None` with its error noted.
@@ -89,6 +97,30 @@ impl Problems {
         self.0.extend(errors.problems);
     }
 
+    /// The value of a nested part, or `None` with all of its mistakes noted.
+    pub fn nested<T>(&mut self, part: Result<T, ConfigErrors>) -> Option<T> {
+        part.map_err(|errors| self.extend(errors)).ok()
+    }
+
+    /// Ends the collection with a value that is absent only if something was noted.
+    ///
+    /// # Errors
+    /// When anything was noted.
+    pub fn finish_with<T>(mut self, value: Option<T>) -> Result<T, ConfigErrors> {
+        match value {
+            Some(value) => self.finish().map(|()| value),
+            None => {
+                if self.0.is_empty() {
+                    self.add("", "is incomplete");
+                }
+                Err(ConfigErrors {
+                    place: PLACE.to_owned(),
+                    problems: self.0,
+                })
+            }
+        }
+    }
+
     /// Ends the collection.
     ///
     /// # Errors
@@ -97,9 +129,15 @@ impl Problems {
         if self.0.is_empty() {
             return Ok(());
         }
-        Err(ConfigErrors { place: "the configuration".to_owned(), problems: self.0 })
+        Err(ConfigErrors {
+            place: PLACE.to_owned(),
+            problems: self.0,
+        })
     }
 }
+
+/// Where a mistake is that no file can be blamed for.
+const PLACE: &str = "the configuration";
 
 /// Puts what flags and environment gave over a TOML file.
 ///
@@ -113,7 +151,9 @@ pub fn load<A>(given: &A, file: Option<&Path>) -> Result<A, ConfigErrors>
 where
     A: Serialize + DeserializeOwned,
 {
-    let Some(path) = file else { return merge(given, "", "flags and environment") };
+    let Some(path) = file else {
+        return merge(given, "", "flags and environment");
+    };
     let place = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| whole(&place, format!("cannot be read: {error}")))?;
@@ -124,18 +164,24 @@ pub(super) fn merge<A>(given: &A, file: &str, place: &str) -> Result<A, ConfigEr
 where
     A: Serialize + DeserializeOwned,
 {
-    let mut table: Table =
-        file.parse().map_err(|error: toml::de::Error| whole(place, error.to_string()))?;
+    let mut table: Table = file
+        .parse()
+        .map_err(|error: toml::de::Error| whole(place, error.to_string()))?;
     check::<A>(table.clone(), place)?;
     let over = Table::try_from(given).map_err(|error| whole(place, error.to_string()))?;
     overlay(&mut table, over);
-    Value::Table(table).try_into().map_err(|error: toml::de::Error| whole(place, error.to_string()))
+    Value::Table(table)
+        .try_into()
+        .map_err(|error: toml::de::Error| whole(place, error.to_string()))
 }
 
 fn whole(place: &str, message: String) -> ConfigErrors {
     ConfigErrors {
         place: place.to_owned(),
-        problems: vec![Problem { key: String::new(), message: message.trim_end().to_owned() }],
+        problems: vec![Problem {
+            key: String::new(),
+            message: message.trim_end().to_owned(),
+        }],
     }
 }
 
@@ -159,7 +205,10 @@ fn check<A: DeserializeOwned>(mut table: Table, place: &str) -> Result<(), Confi
         };
         let key = track.path().to_string();
         let removed = remove(&mut table, &key);
-        problems.push(Problem { key, message: error.to_string().trim_end().to_owned() });
+        problems.push(Problem {
+            key,
+            message: error.to_string().trim_end().to_owned(),
+        });
         if !removed {
             break;
         }
@@ -167,13 +216,20 @@ fn check<A: DeserializeOwned>(mut table: Table, place: &str) -> Result<(), Confi
     if problems.is_empty() {
         return Ok(());
     }
-    Err(ConfigErrors { place: place.to_owned(), problems })
+    Err(ConfigErrors {
+        place: place.to_owned(),
+        problems,
+    })
 }
 
 /// Takes the value at a dotted path away; a path into an array takes the whole array.
 fn remove(table: &mut Table, path: &str) -> bool {
-    let mut segments = path.split('.').map(|part| part.split('[').next().unwrap_or_default());
-    let Some(first) = segments.next() else { return false };
+    let mut segments = path
+        .split('.')
+        .map(|part| part.split('[').next().unwrap_or_default());
+    let Some(first) = segments.next() else {
+        return false;
+    };
     let rest = segments.collect::<Vec<_>>().join(".");
     match table.get_mut(first) {
         Some(Value::Table(inner)) if !rest.is_empty() => remove(inner, &rest),
@@ -224,5 +280,8 @@ pub(super) fn hide(value: &mut serde_json::Value) {
 /// A key that ends in `_file` names a path, which may be shown.
 fn names_a_secret(key: &str) -> bool {
     const WORDS: [&str; 4] = ["secret", "password", "token", "seed"];
-    !key.ends_with("_file") && WORDS.iter().any(|word| key == *word || key.ends_with(&format!("_{word}")))
+    !key.ends_with("_file")
+        && WORDS
+            .iter()
+            .any(|word| key == *word || key.ends_with(&format!("_{word}")))
 }

@@ -18,7 +18,10 @@ pub use text::{DurationText, Secret, SecretError, redact_url};
 
 /// One environment variable; `None` if it is unset, empty or no UTF-8.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
 pub fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -85,7 +88,10 @@ fn find_in(
         return if is_executable(&path) {
             Ok(path)
         } else {
-            Err(ProgramError::BadOverride { variable: variable.to_owned(), path })
+            Err(ProgramError::BadOverride {
+                variable: variable.to_owned(),
+                path,
+            })
         };
     }
     let on_path = path.iter().flat_map(std::env::split_paths);

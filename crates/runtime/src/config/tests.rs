@@ -32,19 +32,31 @@ fn flags(args: &[&str]) -> Raw {
 #[test]
 fn a_flag_wins_over_the_file_and_the_file_fills_the_rest() {
     let file = "port = 1\nname = 'file'\n[nats]\nurl = 'nats://file:1'\nwait = '250ms'\n";
-    let merged =
-        layers::merge(&flags(&["--port", "2", "--nats-url", "nats://flag:1"]), file, "f").unwrap();
+    let merged = layers::merge(
+        &flags(&["--port", "2", "--nats-url", "nats://flag:1"]),
+        file,
+        "f",
+    )
+    .unwrap();
     assert_eq!(merged.port, Some(2));
     assert_eq!(merged.name.as_deref(), Some("file"));
     assert_eq!(merged.nats.url.as_deref(), Some("nats://flag:1"));
-    assert_eq!(merged.nats.wait, Some(DurationText(Duration::from_millis(250))));
+    assert_eq!(
+        merged.nats.wait,
+        Some(DurationText(Duration::from_millis(250)))
+    );
 }
 
 #[test]
 fn the_environment_lies_between_flag_and_file() {
     // The variable is set for a child, since setting one's own is unsafe.
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["config::tests::child_prints_the_port", "--exact", "--nocapture", "--ignored"])
+        .args([
+            "config::tests::child_prints_the_port",
+            "--exact",
+            "--nocapture",
+            "--ignored",
+        ])
         .env("CHIMERA_TEST_PORT_FROM_ENV", "7")
         .output()
         .unwrap();
@@ -55,14 +67,23 @@ fn the_environment_lies_between_flag_and_file() {
 #[test]
 #[ignore = "run by the_environment_lies_between_flag_and_file with a variable set"]
 fn child_prints_the_port() {
-    let from_env = layers::merge(&flags(&[]), "port = 1", "f").unwrap().port.unwrap();
-    let from_flag = layers::merge(&flags(&["--port", "9"]), "port = 1", "f").unwrap().port.unwrap();
+    let from_env = layers::merge(&flags(&[]), "port = 1", "f")
+        .unwrap()
+        .port
+        .unwrap();
+    let from_flag = layers::merge(&flags(&["--port", "9"]), "port = 1", "f")
+        .unwrap()
+        .port
+        .unwrap();
     println!("env-over-file={from_env} flag-over-env={from_flag}");
 }
 
 #[test]
 fn nothing_given_stays_nothing() {
-    assert_eq!(layers::merge(&Raw::default(), "", "f").unwrap(), Raw::default());
+    assert_eq!(
+        layers::merge(&Raw::default(), "", "f").unwrap(),
+        Raw::default()
+    );
 }
 
 #[test]
@@ -71,8 +92,15 @@ fn every_mistake_of_a_file_is_reported_at_once() {
     let errors = layers::merge(&Raw::default(), file, "chimera.toml").unwrap_err();
     let mut keys: Vec<_> = errors.problems.iter().map(|p| p.key.as_str()).collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["name", "nats.urll", "nats.wait", "nmae", "port"], "{errors}");
-    assert!(errors.to_string().starts_with("5 mistakes in chimera.toml"), "{errors}");
+    assert_eq!(
+        keys,
+        ["name", "nats.urll", "nats.wait", "nmae", "port"],
+        "{errors}"
+    );
+    assert!(
+        errors.to_string().starts_with("5 mistakes in chimera.toml"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -83,26 +111,49 @@ fn broken_toml_names_its_line() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let errors = load(&Raw::default(), Some(Path::new("/nonexistent/chimera.toml"))).unwrap_err();
-    assert!(errors.to_string().contains("/nonexistent/chimera.toml"), "{errors}");
+    let errors = load(
+        &Raw::default(),
+        Some(Path::new("/nonexistent/chimera.toml")),
+    )
+    .unwrap_err();
+    assert!(
+        errors.to_string().contains("/nonexistent/chimera.toml"),
+        "{errors}"
+    );
 }
 
 #[test]
 fn durations_need_a_unit() {
     for (text, ms) in [("5s", 5_000), ("250ms", 250), ("1m30s", 90_000), ("0s", 0)] {
-        assert_eq!(text.parse::<DurationText>().unwrap().0, Duration::from_millis(ms), "{text}");
+        assert_eq!(
+            text.parse::<DurationText>().unwrap().0,
+            Duration::from_millis(ms),
+            "{text}"
+        );
     }
     for bad in ["5", "", "s", "-1s", "5 parsecs"] {
-        assert!(bad.parse::<DurationText>().unwrap_err().contains("250ms"), "{bad}");
+        assert!(
+            bad.parse::<DurationText>().unwrap_err().contains("250ms"),
+            "{bad}"
+        );
     }
-    assert_eq!(DurationText(Duration::from_millis(1_500)).to_string(), "1s 500ms");
+    assert_eq!(
+        DurationText(Duration::from_millis(1_500)).to_string(),
+        "1s 500ms"
+    );
 }
 
 #[test]
 fn secrets_do_not_show() {
     assert_eq!(format!("{:?}", Secret::new("hunter2")), "***");
-    assert_eq!(redact_url("nats://bob:hunter2@host:4222"), "nats://***@host:4222");
-    assert_eq!(redact_url("http://127.0.0.1:11434"), "http://127.0.0.1:11434");
+    assert_eq!(
+        redact_url("nats://bob:hunter2@host:4222"),
+        "nats://***@host:4222"
+    );
+    assert_eq!(
+        redact_url("http://127.0.0.1:11434"),
+        "http://127.0.0.1:11434"
+    );
     assert_eq!(redact_url("http://h/a?token=x"), "http://h/a?***");
     assert_eq!(redact_url("plain words"), "plain words");
     let mut value = serde_json::json!({

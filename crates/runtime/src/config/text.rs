@@ -85,8 +85,10 @@ impl Secret {
     /// When the file cannot be read or is empty.
     pub fn from_file(path: &Path) -> Result<Self, SecretError> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| SecretError::Read { path: shown.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| SecretError::Read {
+            path: shown.clone(),
+            source,
+        })?;
         match text.trim() {
             "" => Err(SecretError::Empty(shown)),
             secret => Ok(Self(secret.to_owned())),
@@ -109,7 +111,9 @@ impl fmt::Debug for Secret {
 /// A URL without its user, password, query and fragment; what is no URL comes back unchanged.
 #[must_use]
 pub fn redact_url(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
+    let Ok(mut url) = Url::parse(text) else {
+        return text.to_owned();
+    };
     // Only URLs that can carry credentials accept these changes; for the others there is nothing
     // to hide.
     if !url.username().is_empty() && url.set_username("***").is_err() {
@@ -124,5 +128,9 @@ pub fn redact_url(text: &str) -> String {
     url.set_fragment(None);
     let shown = url.to_string();
     // The parser adds a slash that the person did not write.
-    if text.ends_with('/') { shown } else { shown.trim_end_matches('/').to_owned() }
+    if text.ends_with('/') {
+        shown
+    } else {
+        shown.trim_end_matches('/').to_owned()
+    }
 }
