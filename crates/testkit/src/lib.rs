@@ -1,1 +1,5 @@
 //! Test doubles and real test servers; dev only.
+
+pub mod nats;
+
+pub mod fake_engine;
