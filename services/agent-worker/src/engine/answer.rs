@@ -52,7 +52,10 @@ impl Answer {
 
 /// An error of a class, with its words shortened.
 pub(super) fn failure(kind: RequestErrorKind, detail: &str) -> RequestError {
-    RequestError { kind, detail: shorten(detail) }
+    RequestError {
+        kind,
+        detail: shorten(detail),
+    }
 }
 
 /// The first [`DETAIL_CHARS`] characters.
@@ -67,7 +70,10 @@ pub(super) fn shorten(text: &str) -> String {
 /// A JSON line that is none, described by what is wrong and its beginning.
 pub(super) fn malformed(line: &[u8], reason: &dyn std::fmt::Display) -> RequestError {
     let begin = String::from_utf8_lossy(line.get(..120).unwrap_or(line));
-    failure(RequestErrorKind::Malformed, &format!("{reason} in '{begin}'"))
+    failure(
+        RequestErrorKind::Malformed,
+        &format!("{reason} in '{begin}'"),
+    )
 }
 
 /// A count as the protocol states it; nonsense is "not measured".

@@ -56,7 +56,9 @@ pub enum EngineError {
         remedy: String,
     },
     /// The answer is not that of the protocol.
-    #[error("{url} answered with something that is not the protocol's: {reason}; is --engine right?")]
+    #[error(
+        "{url} answered with something that is not the protocol's: {reason}; is --engine right?"
+    )]
     Malformed {
         /// What was asked.
         url: String,

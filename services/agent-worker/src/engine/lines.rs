@@ -18,7 +18,10 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(cap: usize) -> Self {
-        Self { carry: Vec::new(), cap }
+        Self {
+            carry: Vec::new(),
+            cap,
+        }
     }
 
     /// Calls `each` for every line that `frame` completes, in order.

@@ -96,7 +96,12 @@ pub struct EngineConfig {
 impl EngineConfig {
     /// A configuration with default limits, forced length and no extra headers.
     #[must_use]
-    pub fn new(url: Url, kind: EngineKind, model: impl Into<String>, options: EngineOptions) -> Self {
+    pub fn new(
+        url: Url,
+        kind: EngineKind,
+        model: impl Into<String>,
+        options: EngineOptions,
+    ) -> Self {
         Self {
             url,
             kind,
@@ -141,13 +146,19 @@ impl Message {
     /// Standing instructions.
     #[must_use]
     pub fn system(content: impl Into<String>) -> Self {
-        Self { role: Speaker::System, content: content.into() }
+        Self {
+            role: Speaker::System,
+            content: content.into(),
+        }
     }
 
     /// The question.
     #[must_use]
     pub fn user(content: impl Into<String>) -> Self {
-        Self { role: Speaker::User, content: content.into() }
+        Self {
+            role: Speaker::User,
+            content: content.into(),
+        }
     }
 }
 
@@ -242,7 +253,11 @@ impl EngineClient {
             EngineKind::Ollama => Api::Ollama(ollama::Api::new(&base)?),
             EngineKind::Openai => Api::Openai(openai::Api::new(&base)?),
         };
-        Ok(Self { api, transport, config })
+        Ok(Self {
+            api,
+            transport,
+            config,
+        })
     }
 
     /// What this client was built from.
@@ -256,7 +271,13 @@ impl EngineClient {
     /// Dropping the future, a failure and `cancel` all close the connection, so that the engine
     /// stops working for nobody.
     pub async fn chat(&self, request: &ChatRequest, cancel: &CancellationToken) -> ChatOutcome {
-        self.ask(request, self.config.options.num_predict, self.config.limits, cancel).await
+        self.ask(
+            request,
+            self.config.options.num_predict,
+            self.config.limits,
+            cancel,
+        )
+        .await
     }
 
     /// Loads the model by one request for a single token with the frozen options.
@@ -275,7 +296,10 @@ impl EngineClient {
             headers: HeaderMap::new(),
         };
         // A cold load may take minutes (Ollama allows itself five), so only the total limit holds.
-        let limits = Limits { first_byte: self.config.limits.total, ..self.config.limits };
+        let limits = Limits {
+            first_byte: self.config.limits.total,
+            ..self.config.limits
+        };
         let record = self.ask(&request, 1, limits, cancel).await.record;
         match (record.error, record.done_ns) {
             (None, Some(wall)) => Ok(Warm {
@@ -283,9 +307,10 @@ impl EngineClient {
                 wall: Duration::from_nanos(wall),
             }),
             (Some(error), _) => Err(error),
-            (None, None) => {
-                Err(answer::failure(RequestErrorKind::NoDone, "the stream had no final record"))
-            }
+            (None, None) => Err(answer::failure(
+                RequestErrorKind::NoDone,
+                "the stream had no final record",
+            )),
         }
     }
 
@@ -320,7 +345,9 @@ impl EngineClient {
                 match http {
                     Ok(http) => {
                         let watch = transport::Watch::new(sent, limits, cancel);
-                        self.transport.run(http, watch, &mut decoder, &mut answer).await
+                        self.transport
+                            .run(http, watch, &mut decoder, &mut answer)
+                            .await
                     }
                     Err(error) => Err(error),
                 }
@@ -365,13 +392,15 @@ impl EngineClient {
             |e: serde_json::Error| answer::failure(RequestErrorKind::Malformed, &e.to_string());
         match &self.api {
             Api::Ollama(api) => {
-                let question =
-                    api.question(&self.config, request, num_predict).map_err(unserialisable)?;
+                let question = api
+                    .question(&self.config, request, num_predict)
+                    .map_err(unserialisable)?;
                 Ok((question, Decoder::Ollama(ollama::Decoder::default())))
             }
             Api::Openai(api) => {
-                let question =
-                    api.question(&self.config, request, num_predict).map_err(unserialisable)?;
+                let question = api
+                    .question(&self.config, request, num_predict)
+                    .map_err(unserialisable)?;
                 Ok((question, Decoder::Openai(openai::Decoder::default())))
             }
         }

@@ -108,7 +108,10 @@ impl Api {
                 seed: o.seed,
             },
         };
-        Ok(Question { url: self.chat.clone(), body: serde_json::to_vec(&body)? })
+        Ok(Question {
+            url: self.chat.clone(),
+            body: serde_json::to_vec(&body)?,
+        })
     }
 
     pub(super) async fn pin_facts(
@@ -134,11 +137,10 @@ impl Api {
         }
         let show: Show = show.json()?;
         let loaded: Loaded = transport.get(&self.ps).await?.json()?;
-        let found = loaded
-            .models
-            .unwrap_or_default()
-            .into_iter()
-            .find(|m| same_model(&m.name, &config.model) || same_model(&m.model, &config.model));
+        let found =
+            loaded.models.unwrap_or_default().into_iter().find(|m| {
+                same_model(&m.name, &config.model) || same_model(&m.model, &config.model)
+            });
         let mut facts = PinFacts {
             url: config.url.to_string(),
             engine: Some(EngineKind::Ollama),
@@ -195,15 +197,22 @@ impl Show {
             .get("general.architecture")
             .and_then(serde_json::Value::as_str)
             .and_then(|name| info.get(&format!("{name}.block_count")));
-        let value = by_architecture
-            .or_else(|| info.iter().find(|(k, _)| k.ends_with(".block_count")).map(|(_, v)| v))?;
+        let value = by_architecture.or_else(|| {
+            info.iter()
+                .find(|(k, _)| k.ends_with(".block_count"))
+                .map(|(_, v)| v)
+        })?;
         u32::try_from(value.as_u64()?).ok()
     }
 }
 
 /// Ollama completes a name without a tag with `:latest`.
 fn same_model(a: &str, b: &str) -> bool {
-    let bare = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_ascii_lowercase();
+    let bare = |name: &str| {
+        name.strip_suffix(":latest")
+            .unwrap_or(name)
+            .to_ascii_lowercase()
+    };
     bare(a) == bare(b)
 }
 
@@ -282,11 +291,14 @@ impl Decoder {
         if parsed.done {
             self.done = true;
             answer.done_ns = Some(at_ns);
-            answer.finish = parsed.done_reason.as_ref().map(|reason| match reason.as_str() {
-                "stop" => FinishReason::Stop,
-                "length" => FinishReason::Length,
-                _ => FinishReason::Other,
-            });
+            answer.finish = parsed
+                .done_reason
+                .as_ref()
+                .map(|reason| match reason.as_str() {
+                    "stop" => FinishReason::Stop,
+                    "length" => FinishReason::Length,
+                    _ => FinishReason::Other,
+                });
             answer.prompt_tokens = count(parsed.prompt_eval_count);
             answer.output_tokens = count(parsed.eval_count);
             answer.times.total_ns = nanos(parsed.total_duration);

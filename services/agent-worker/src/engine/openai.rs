@@ -85,7 +85,9 @@ impl Api {
             model: &config.model,
             messages: &request.messages,
             stream: true,
-            stream_options: StreamOptions { include_usage: true },
+            stream_options: StreamOptions {
+                include_usage: true,
+            },
             max_tokens: num_predict,
             temperature: o.temperature,
             seed: o.seed,
@@ -95,7 +97,10 @@ impl Api {
             repetition_penalty: o.repeat_penalty,
             ignore_eos: config.forced_length.then_some(true),
         };
-        Ok(Question { url: self.chat.clone(), body: serde_json::to_vec(&body)? })
+        Ok(Question {
+            url: self.chat.clone(),
+            body: serde_json::to_vec(&body)?,
+        })
     }
 
     pub(super) async fn pin_facts(
@@ -152,7 +157,9 @@ impl Api {
         facts.product = Some("llama.cpp".to_owned());
         facts.version = props.build_info;
         facts.parallel_slots = count(props.total_slots);
-        facts.context_length = props.default_generation_settings.and_then(|s| count(s.n_ctx));
+        facts.context_length = props
+            .default_generation_settings
+            .and_then(|s| count(s.n_ctx));
         Ok(())
     }
 }
@@ -283,9 +290,10 @@ impl Decoder {
         match field {
             b"data" => self.data(value, at_ns, answer),
             // llama.cpp once wrote a failure as a field of its own.
-            b"error" => {
-                Err(failure(RequestErrorKind::StreamError, &String::from_utf8_lossy(value)))
-            }
+            b"error" => Err(failure(
+                RequestErrorKind::StreamError,
+                &String::from_utf8_lossy(value),
+            )),
             b"event" | b"id" | b"retry" => Ok(()),
             // A server that fails in the middle may write its error as a bare JSON line.
             _ if line.first() == Some(&b'{') => self.document(line, at_ns, answer),
@@ -298,7 +306,10 @@ impl Decoder {
             return self.document(value, at_ns, answer);
         }
         if !self.finished {
-            return Err(failure(RequestErrorKind::NoDone, "[DONE] came without a finish_reason"));
+            return Err(failure(
+                RequestErrorKind::NoDone,
+                "[DONE] came without a finish_reason",
+            ));
         }
         self.done = true;
         answer.done_ns = Some(at_ns);
@@ -319,7 +330,10 @@ impl Decoder {
             return Err(failure(RequestErrorKind::StreamError, &error.message));
         }
         if chunk.choices.is_none() && chunk.usage.is_none() && chunk.timings.is_none() {
-            return Err(malformed(json, &"neither choices, usage, timings nor error"));
+            return Err(malformed(
+                json,
+                &"neither choices, usage, timings nor error",
+            ));
         }
         if let Some(First(Some(choice))) = &chunk.choices {
             self.choice(choice, json, at_ns, answer)?;
@@ -327,7 +341,10 @@ impl Decoder {
         if let Some(usage) = &chunk.usage {
             answer.prompt_tokens = count(usage.prompt_tokens);
             answer.output_tokens = count(usage.completion_tokens);
-            let cached = usage.prompt_tokens_details.as_ref().and_then(|d| count(d.cached_tokens));
+            let cached = usage
+                .prompt_tokens_details
+                .as_ref()
+                .and_then(|d| count(d.cached_tokens));
             answer.cached_tokens = cached.or(answer.cached_tokens);
         }
         if let Some(timings) = &chunk.timings {
@@ -346,7 +363,10 @@ impl Decoder {
         let (mut content, mut thinking) = ("", "");
         if let Some(delta) = &choice.delta {
             content = delta.content.as_ref().map_or("", Text::as_str);
-            let reasoning = delta.reasoning_content.as_ref().or(delta.reasoning.as_ref());
+            let reasoning = delta
+                .reasoning_content
+                .as_ref()
+                .or(delta.reasoning.as_ref());
             thinking = reasoning.map_or("", Text::as_str);
         }
         let more = !content.is_empty() || !thinking.is_empty() || choice.finish_reason.is_some();
@@ -379,7 +399,11 @@ impl Decoder {
         if self.done {
             return Ok(());
         }
-        let state = if self.finished { "after its finish_reason" } else { "in the middle" };
+        let state = if self.finished {
+            "after its finish_reason"
+        } else {
+            "in the middle"
+        };
         Err(failure(
             RequestErrorKind::NoDone,
             &format!("the stream ended cleanly {state}, but without [DONE]"),

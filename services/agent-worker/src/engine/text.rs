@@ -88,13 +88,22 @@ impl<'de> Deserialize<'de> for ErrorMember {
                 f.write_str("an error")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ErrorMember, E> {
-                Ok(ErrorMember { message: text.to_owned(), code: None })
+                Ok(ErrorMember {
+                    message: text.to_owned(),
+                    code: None,
+                })
             }
             fn visit_bool<E: de::Error>(self, value: bool) -> Result<ErrorMember, E> {
-                Ok(ErrorMember { message: value.to_string(), code: None })
+                Ok(ErrorMember {
+                    message: value.to_string(),
+                    code: None,
+                })
             }
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<ErrorMember, E> {
-                Ok(ErrorMember { message: value.to_string(), code: None })
+                Ok(ErrorMember {
+                    message: value.to_string(),
+                    code: None,
+                })
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ErrorMember, A::Error> {
                 let (mut message, mut code) = (None, None);

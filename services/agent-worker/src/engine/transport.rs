@@ -53,7 +53,9 @@ pub(super) struct Reply {
 impl Transport {
     pub(super) fn new(url: &Url, limits: Limits, extra: &HeaderMap) -> Result<Self, EngineError> {
         // One provider for the process. Another part of it may have been faster: same provider.
-        let already = rustls::crypto::ring::default_provider().install_default().is_err();
+        let already = rustls::crypto::ring::default_provider()
+            .install_default()
+            .is_err();
         tracing::trace!(already, "TLS provider is ring");
         let mut builder = reqwest::Client::builder()
             .http1_only()
@@ -72,8 +74,16 @@ impl Transport {
         let client = builder.build().map_err(EngineError::Setup)?;
         let mut headers = extra.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/x-ndjson, text/event-stream"));
-        Ok(Self { client, headers, line_cap: limits.line_cap, body_cap: limits.body_cap })
+        headers.insert(
+            ACCEPT,
+            HeaderValue::from_static("application/x-ndjson, text/event-stream"),
+        );
+        Ok(Self {
+            client,
+            headers,
+            line_cap: limits.line_cap,
+            body_cap: limits.body_cap,
+        })
     }
 
     /// Everything that is to be sent, made before the clock starts.
@@ -146,7 +156,8 @@ impl Transport {
 
     /// Asks for a document about the instance.
     pub(super) async fn get(&self, url: &Url) -> Result<Reply, EngineError> {
-        self.fetch(reqwest::Request::new(Method::GET, url.clone())).await
+        self.fetch(reqwest::Request::new(Method::GET, url.clone()))
+            .await
     }
 
     /// Asks for a document about the instance, with a JSON body.
@@ -159,9 +170,13 @@ impl Transport {
     async fn fetch(&self, mut request: reqwest::Request) -> Result<Reply, EngineError> {
         let url = request.url().to_string();
         *request.headers_mut() = self.headers.clone();
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let unreachable =
-            |e: reqwest::Error| EngineError::Unreachable { url: url.clone(), reason: words(&e) };
+        request
+            .headers_mut()
+            .insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let unreachable = |e: reqwest::Error| EngineError::Unreachable {
+            url: url.clone(),
+            reason: words(&e),
+        };
         let whole = async {
             let mut response = self.client.execute(request).await.map_err(unreachable)?;
             let status = response.status();
@@ -169,15 +184,25 @@ impl Transport {
             while let Some(part) = response.chunk().await.map_err(unreachable)? {
                 if body.len().saturating_add(part.len()) > FACTS_CAP {
                     let reason = format!("more than {FACTS_CAP} bytes");
-                    return Err(EngineError::Malformed { url: url.clone(), reason });
+                    return Err(EngineError::Malformed {
+                        url: url.clone(),
+                        reason,
+                    });
                 }
                 body.extend_from_slice(&part);
             }
-            Ok(Reply { url: url.clone(), status, body })
+            Ok(Reply {
+                url: url.clone(),
+                status,
+                body,
+            })
         };
         match tokio::time::timeout(FACTS_LIMIT, whole).await {
             Ok(reply) => reply,
-            Err(_) => Err(EngineError::Timeout { url, seconds: FACTS_LIMIT.as_secs() }),
+            Err(_) => Err(EngineError::Timeout {
+                url,
+                seconds: FACTS_LIMIT.as_secs(),
+            }),
         }
     }
 }
@@ -236,11 +261,18 @@ impl<'a> Watch<'a> {
     /// The next instant that is too late, and as what.
     fn due(&self) -> (u64, RequestErrorKind) {
         let step = if self.flowing {
-            (self.last_ns.saturating_add(self.gap_ns), RequestErrorKind::GapTimeout)
+            (
+                self.last_ns.saturating_add(self.gap_ns),
+                RequestErrorKind::GapTimeout,
+            )
         } else {
             (self.first_ns, RequestErrorKind::FirstByteTimeout)
         };
-        if self.total_ns < step.0 { (self.total_ns, RequestErrorKind::TotalTimeout) } else { step }
+        if self.total_ns < step.0 {
+            (self.total_ns, RequestErrorKind::TotalTimeout)
+        } else {
+            step
+        }
     }
 
     /// Takes note of a frame. Checks the total limit too: a stream that never pauses would not let
@@ -280,7 +312,10 @@ impl<'a> Watch<'a> {
         let seconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64();
         let detail = match kind {
             RequestErrorKind::FirstByteTimeout => {
-                format!("no content within {:.3} s of the send", seconds(self.first_ns))
+                format!(
+                    "no content within {:.3} s of the send",
+                    seconds(self.first_ns)
+                )
             }
             RequestErrorKind::GapTimeout => format!(
                 "nothing for {:.3} s, {:.3} s after the send",
@@ -295,7 +330,10 @@ impl<'a> Watch<'a> {
 
 /// Checks the base URL and brings it into one form: no query, no trailing slash, no `/v1`.
 pub(super) fn base_url(url: &Url) -> Result<Url, EngineError> {
-    let bad = |reason: &str| EngineError::BadUrl { url: url.to_string(), reason: reason.to_owned() };
+    let bad = |reason: &str| EngineError::BadUrl {
+        url: url.to_string(),
+        reason: reason.to_owned(),
+    };
     if !matches!(url.scheme(), "http" | "https") {
         return Err(bad("the scheme is neither http nor https"));
     }
@@ -313,18 +351,27 @@ pub(super) fn base_url(url: &Url) -> Result<Url, EngineError> {
 
 /// A route below the base.
 pub(super) fn route(base: &Url, path: &str) -> Result<Url, EngineError> {
-    base.join(path)
-        .map_err(|e| EngineError::BadUrl { url: base.to_string(), reason: e.to_string() })
+    base.join(path).map_err(|e| EngineError::BadUrl {
+        url: base.to_string(),
+        reason: e.to_string(),
+    })
 }
 
 fn cancelled() -> RequestError {
-    failure(RequestErrorKind::Cancelled, "the run was stopped while the request was under way")
+    failure(
+        RequestErrorKind::Cancelled,
+        "the run was stopped while the request was under way",
+    )
 }
 
 /// No response head came.
 fn before_head(error: &reqwest::Error) -> RequestError {
     let kind = if error.is_connect() {
-        if error.is_timeout() { RequestErrorKind::ConnectTimeout } else { RequestErrorKind::Connect }
+        if error.is_timeout() {
+            RequestErrorKind::ConnectTimeout
+        } else {
+            RequestErrorKind::Connect
+        }
     } else if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
         RequestErrorKind::Malformed
     } else {
@@ -336,9 +383,17 @@ fn before_head(error: &reqwest::Error) -> RequestError {
 /// The body broke.
 fn inside_body(error: &reqwest::Error) -> RequestError {
     // hyper reports a chunk size that is none as invalid input; everything else is the connection.
-    let framing = find::<io::Error>(error)
-        .is_some_and(|e| matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData));
-    let kind = if framing { RequestErrorKind::Malformed } else { RequestErrorKind::CutStream };
+    let framing = find::<io::Error>(error).is_some_and(|e| {
+        matches!(
+            e.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+        )
+    });
+    let kind = if framing {
+        RequestErrorKind::Malformed
+    } else {
+        RequestErrorKind::CutStream
+    };
     failure(kind, &words(error))
 }
 
@@ -386,7 +441,10 @@ async fn refusal(response: &mut reqwest::Response, watch: &mut Watch<'_>) -> Req
     }
     let error = error_text(&body);
     let kind = refusal_kind(status, &error);
-    failure(kind, &format!("status {}: {}", status.as_u16(), error.message))
+    failure(
+        kind,
+        &format!("status {}: {}", status.as_u16(), error.message),
+    )
 }
 
 fn refusal_kind(status: StatusCode, error: &ErrorMember) -> RequestErrorKind {
@@ -425,13 +483,27 @@ fn error_text(body: &[u8]) -> ErrorMember {
         },
         code: None,
     };
-    let Ok(refusal) = serde_json::from_slice::<Refusal>(body) else { return plain() };
+    let Ok(refusal) = serde_json::from_slice::<Refusal>(body) else {
+        return plain();
+    };
     match refusal {
-        Refusal { error: Some(error), .. } => error,
-        Refusal { message: Some(message), .. } => ErrorMember { message, code: None },
-        Refusal { detail: Some(detail), .. } => {
-            ErrorMember { message: detail.to_string(), code: None }
-        }
+        Refusal {
+            error: Some(error), ..
+        } => error,
+        Refusal {
+            message: Some(message),
+            ..
+        } => ErrorMember {
+            message,
+            code: None,
+        },
+        Refusal {
+            detail: Some(detail),
+            ..
+        } => ErrorMember {
+            message: detail.to_string(),
+            code: None,
+        },
         Refusal { .. } => plain(),
     }
 }
