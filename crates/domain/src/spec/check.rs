@@ -288,7 +288,10 @@ fn instance_url(item: &Item<'_>, sink: &mut Sink) -> Option<String> {
         Err(error) => format!("is not a URL: {error}"),
         Ok(_) if given.contains('@') => "holds user information".to_owned(),
         Ok(_) if given.contains(['?', '#']) => "holds a query or a fragment".to_owned(),
-        Ok(url) if url.path() != "/" => "holds a path".to_owned(),
+        // Not the parsed path: the parser resolves `/..` to `/`.
+        Ok(_) if given.trim_end_matches('/').matches('/').count() > 2 || given.ends_with("//") => {
+            "holds a path".to_owned()
+        }
         Ok(url) if url.port() == Some(0) => "has port 0".to_owned(),
         Ok(url) => match url.host_str() {
             Some(host) if !host.is_empty() => return Some(url.origin().ascii_serialization()),

@@ -112,7 +112,8 @@ impl Sink {
         }
     }
 
-    fn line(&self, at: At) -> Option<u32> {
+    /// The line of a place, from 1.
+    pub(super) fn line(&self, at: At) -> Option<u32> {
         match at {
             At::Byte(byte) => u32::try_from(self.line_starts.partition_point(|s| *s <= byte)).ok(),
             At::Flag(_) | At::Nowhere => None,

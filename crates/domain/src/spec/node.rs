@@ -72,8 +72,13 @@ pub(super) fn from_toml(text: &str, sink: &mut Sink) -> Option<Node> {
             kind,
         });
     }
+    let mut last = None;
     for error in errors {
         let at = error.span().map_or(At::Nowhere, |s| At::Byte(s.start));
+        // Further faults of a broken line follow from the first.
+        if last.replace(sink.line(at)) == Some(sink.line(at)) {
+            continue;
+        }
         sink.push(at, "", format!("not valid TOML: {}", error.message()), "");
     }
     None
