@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -34,12 +35,12 @@ impl Request {
 
 /// One connection of a client.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
+    pub(super) fn new(stream: Arc<TcpStream>) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(POLL))?;
         Ok(Self {
@@ -86,7 +87,7 @@ impl Connection {
     fn fill(&mut self, stop: &AtomicBool) -> io::Result<bool> {
         let mut part = [0_u8; 16 << 10];
         loop {
-            match self.stream.read(&mut part) {
+            match (&*self.stream).read(&mut part) {
                 Ok(n) => {
                     self.buffer
                         .extend_from_slice(part.get(..n).unwrap_or_default());
@@ -108,7 +109,7 @@ impl Connection {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        (&*self.stream).write_all(bytes)
     }
 
     pub(super) fn json(&mut self, status: u16, body: &str) -> io::Result<()> {
@@ -127,7 +128,7 @@ impl Connection {
 
     /// Closes with a reset, so that the client sees a broken connection.
     pub(super) fn reset(self) -> io::Result<()> {
-        rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))?;
+        rustix::net::sockopt::set_socket_linger(&*self.stream, Some(Duration::ZERO))?;
         Ok(())
     }
 

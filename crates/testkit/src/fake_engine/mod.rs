@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -136,11 +136,12 @@ struct Play {
     loaded: Option<Runner>,
 }
 
-/// A connection's thread, and the socket by which it is woken.
+/// A connection's thread, and the socket by which it is woken. Weak: a second descriptor would keep
+/// a connection open that the thread has closed, and turn a reset into nothing.
 #[derive(Debug)]
 struct Held {
     thread: JoinHandle<()>,
-    socket: TcpStream,
+    socket: Weak<TcpStream>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -254,8 +255,10 @@ impl Drop for FakeEngine {
         }
         let held = std::mem::take(&mut *lock(&self.core.connections));
         for connection in &held {
-            // An error means that it is closed already.
-            drop(connection.socket.shutdown(std::net::Shutdown::Both));
+            if let Some(socket) = connection.socket.upgrade() {
+                // An error means that it is closed already.
+                drop(socket.shutdown(std::net::Shutdown::Both));
+            }
         }
         for connection in held {
             join(connection.thread);
@@ -275,7 +278,8 @@ fn accept(listener: &TcpListener, core: &Arc<Core>) {
             return;
         }
         let result = stream.and_then(|stream| {
-            let socket = stream.try_clone()?;
+            let stream = Arc::new(stream);
+            let socket = Arc::downgrade(&stream);
             let thread = std::thread::Builder::new()
                 .name("fake-conn".to_owned())
                 .stack_size(STACK)

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chimera_domain::options::EngineKind;
@@ -17,7 +18,7 @@ use super::truth::{Ended, Live, RequestTruth};
 use super::{Core, lock};
 
 /// Serves one connection until it closes.
-pub(super) fn connection(stream: TcpStream, core: &Core) {
+pub(super) fn connection(stream: Arc<TcpStream>, core: &Core) {
     sharpen();
     if !core.accept_delay.is_zero() && !sleep_until(after(core.accept_delay), &core.stop) {
         return;
