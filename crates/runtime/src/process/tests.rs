@@ -90,6 +90,55 @@ fn a_tail_starts_at_a_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     std::fs::write(&path, "first line\nsecond\nthird\n").unwrap();
-    assert_eq!(tail(&path, 16).unwrap(), "third\n".to_owned());
+    assert_eq!(tail(&path, 10).unwrap(), "third\n");
     assert_eq!(tail(&path, 100).unwrap(), "first line\nsecond\nthird\n");
+}
+
+#[tokio::test]
+async fn children_die_with_a_parent_that_is_killed() {
+    if setpriv().is_none() {
+        eprintln!("SKIPPED: setpriv (util-linux) is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let me = std::env::current_exe().unwrap();
+    let spec = ChildSpec::new(me, dir.path().join("log"))
+        .args([
+            "process::tests::a_parent_to_be_killed",
+            "--exact",
+            "--nocapture",
+            "--ignored",
+        ])
+        .env("CHIMERA_TEST_DIR", dir.path());
+    let parent = ChildProcess::spawn(spec).await.unwrap();
+    let file = dir.path().join("grandchild");
+    let limit = clock::deadline(Duration::from_secs(10));
+    let grandchild: i32 = loop {
+        if let Ok(pid) = std::fs::read_to_string(&file).unwrap_or_default().parse() {
+            break pid;
+        }
+        assert!(
+            clock::mono() < limit,
+            "no grandchild: {}",
+            parent.log_tail()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    // It leads a group of its own, so it does not go with the group of the one killed here.
+    parent.kill();
+    assert!(gone(grandchild).await);
+}
+
+#[tokio::test]
+#[ignore = "run and killed by children_die_with_a_parent_that_is_killed"]
+async fn a_parent_to_be_killed() {
+    let Some(dir) = crate::config::env("CHIMERA_TEST_DIR").map(PathBuf::from) else {
+        return;
+    };
+    let spec = ChildSpec::new("/bin/sleep", dir.join("sleep.log")).arg("600");
+    let child = ChildProcess::spawn(spec).await.unwrap();
+    let part = dir.join("part");
+    std::fs::write(&part, child.pid().to_string()).unwrap();
+    std::fs::rename(part, dir.join("grandchild")).unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
 }
