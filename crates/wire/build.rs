@@ -1,11 +1,6 @@
 //! Compiles every `proto/bench/v1/*.proto` without `protoc`, and writes the file descriptor set
 //! that gRPC reflection serves.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a build script talks to cargo on stdout"
-)]
-
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs;

@@ -3,18 +3,19 @@
 //!
 //! - [`subject`]: every subject, stream name, consumer filter and message id of the bus.
 //! - [`codec`]: bus payloads to bytes and back, and the hash over a stream of them.
-//! - [`events`], [`control`], [`session`], [`plan`], [`telemetry`], [`common`]: conversions, one module per proto
-//!   file or shared part.
+//! - [`events`], [`control`], [`session`], [`plan`], [`telemetry`]: conversions, one module per
+//!   proto file or shared part.
 //! - [`api`]: the requests and answers of the gRPC services as typed values.
 //! - [`pb`]: generated code.
 //! - [`error`]: why a message is refused.
 //!
-//! A conversion towards the wire cannot fail; one from the wire is a `TryFrom` that checks ids,
-//! enumerations and required fields and never panics, whatever the bytes.
+//! A conversion towards the wire cannot fail (but for a plan, which travels as JSON); one from the
+//! wire is a `TryFrom` that checks ids, enumerations and required fields and never panics,
+//! whatever the bytes.
 
 pub mod api;
 pub mod codec;
-pub mod common;
+mod common;
 pub mod control;
 pub mod error;
 pub mod events;

@@ -10,5 +10,6 @@ mod bytes;
 mod descriptors;
 mod refused;
 mod round_trip;
+mod session_strategies;
 mod strategies;
 mod subjects;

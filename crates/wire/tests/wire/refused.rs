@@ -18,10 +18,8 @@ use proptest::sample::Index;
 use prost::Message;
 
 use crate::bytes::{key, request, started};
-use crate::strategies::{
-    REASONS, REQUEST_ERRORS, agent_event, control_event, coordinator_message, progress,
-    worker_message,
-};
+use crate::session_strategies::{coordinator_message, progress, worker_message};
+use crate::strategies::{REASONS, REQUEST_ERRORS, agent_event, control_event};
 
 /// Reads bytes as every message there is. Not panicking is the test.
 fn read_as_everything(bytes: &[u8]) {
@@ -244,8 +242,10 @@ fn enumerations_of_the_wire_bear_the_labels_of_the_reports() {
         );
     }
     // One more number on the wire would be a variant that the lists above lack.
-    assert!(pb::RequestErrorKind::try_from(REQUEST_ERRORS.len() as i32 + 1).is_err());
-    assert!(pb::InvalidReason::try_from(REASONS.len() as i32 + 1).is_err());
+    assert!(
+        pb::RequestErrorKind::try_from(i32::try_from(REQUEST_ERRORS.len()).unwrap() + 1).is_err()
+    );
+    assert!(pb::InvalidReason::try_from(i32::try_from(REASONS.len()).unwrap() + 1).is_err());
     assert_eq!(
         pb::FinishReason::from(FinishReason::Other).as_str_name(),
         "FINISH_REASON_OTHER"

@@ -16,10 +16,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message;
 
-use crate::strategies::{
-    agent_event, agent_record, control_event, coordinator_message, id, outcome, progress,
-    worker_info, worker_message,
-};
+use crate::session_strategies::{coordinator_message, progress, worker_info, worker_message};
+use crate::strategies::{agent_event, agent_record, control_event, id, outcome};
 
 /// To bytes and back through the generated type, as gRPC does it.
 fn through<M: Message + Default>(message: M) -> M {

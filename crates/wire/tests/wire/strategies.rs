@@ -15,9 +15,6 @@ use chimera_domain::options::{EngineKind, EngineOptions};
 use chimera_domain::plan::{
     LegKind, Limits, Plan, PlannedAgent, PlannedLeg, PlannedTest, Workload,
 };
-use chimera_domain::session::{
-    Assignment, CoordinatorMessage, Hello, LegRef, Progress, WorkerInfo, WorkerMessage,
-};
 use chimera_domain::units::{BootId, ClockReading, MonoNs};
 use proptest::collection::{btree_map, vec};
 use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
@@ -32,7 +29,7 @@ where
     "[A-Za-z0-9_-]{1,64}".prop_map(|text| T::try_from(text).unwrap())
 }
 
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     any::<String>()
 }
 
@@ -40,11 +37,11 @@ fn finite() -> impl Strategy<Value = f64> {
     NORMAL | SUBNORMAL | ZERO | POSITIVE | NEGATIVE
 }
 
-fn mono() -> impl Strategy<Value = MonoNs> {
+pub(crate) fn mono() -> impl Strategy<Value = MonoNs> {
     any::<u64>().prop_map(MonoNs)
 }
 
-fn clock() -> impl Strategy<Value = ClockReading> {
+pub(crate) fn clock() -> impl Strategy<Value = ClockReading> {
     (text(), mono(), any::<u64>()).prop_map(|(boot, mono_ns, wall_unix_ns)| ClockReading {
         boot_id: BootId(boot),
         mono_ns,
@@ -52,7 +49,7 @@ fn clock() -> impl Strategy<Value = ClockReading> {
     })
 }
 
-fn engine() -> impl Strategy<Value = EngineKind> {
+pub(crate) fn engine() -> impl Strategy<Value = EngineKind> {
     select(vec![EngineKind::Ollama, EngineKind::Openai])
 }
 
@@ -97,7 +94,7 @@ fn options() -> impl Strategy<Value = EngineOptions> {
         )
 }
 
-fn pin() -> impl Strategy<Value = PinFacts> {
+pub(crate) fn pin() -> impl Strategy<Value = PinFacts> {
     let named = (
         text(),
         of(engine()),
@@ -132,7 +129,7 @@ fn pin() -> impl Strategy<Value = PinFacts> {
     })
 }
 
-fn failure() -> impl Strategy<Value = AgentFailure> {
+pub(crate) fn failure() -> impl Strategy<Value = AgentFailure> {
     (text(), text()).prop_map(|(label, detail)| AgentFailure { label, detail })
 }
 
@@ -280,7 +277,7 @@ pub(crate) fn agent_event() -> impl Strategy<Value = AgentEvent> {
     })
 }
 
-fn leg() -> impl Strategy<Value = PlannedLeg> {
+pub(crate) fn leg() -> impl Strategy<Value = PlannedLeg> {
     let kind = prop_oneof![
         id().prop_map(|agent| LegKind::Solo { agent }),
         Just(LegKind::Together),
@@ -293,7 +290,7 @@ fn leg() -> impl Strategy<Value = PlannedLeg> {
     })
 }
 
-fn planned_agent() -> impl Strategy<Value = PlannedAgent> {
+pub(crate) fn planned_agent() -> impl Strategy<Value = PlannedAgent> {
     (id(), id(), engine(), text(), options(), of(text())).prop_map(
         |(id, role, engine, model, options, instance)| PlannedAgent {
             id,
@@ -306,7 +303,7 @@ fn planned_agent() -> impl Strategy<Value = PlannedAgent> {
     )
 }
 
-fn workload() -> impl Strategy<Value = Workload> {
+pub(crate) fn workload() -> impl Strategy<Value = Workload> {
     (text(), of(text())).prop_map(|(template, data)| Workload { template, data })
 }
 
@@ -345,17 +342,23 @@ fn planned_test() -> impl Strategy<Value = PlannedTest> {
 fn plan() -> impl Strategy<Value = Plan> {
     let identity = (text(), any::<u64>(), workload(), limits());
     let digests = btree_map(text(), text(), 0..3);
-    (identity, digests, vec(planned_test(), 0..3), vec(leg(), 0..4)).prop_map(
-        |((name, seed, workload, limits), model_digests, tests, legs)| Plan {
-            name,
-            seed,
-            workload,
-            limits,
-            model_digests,
-            tests,
-            legs,
-        },
+    (
+        identity,
+        digests,
+        vec(planned_test(), 0..3),
+        vec(leg(), 0..4),
     )
+        .prop_map(
+            |((name, seed, workload, limits), model_digests, tests, legs)| Plan {
+                name,
+                seed,
+                workload,
+                limits,
+                model_digests,
+                tests,
+                legs,
+            },
+        )
 }
 
 /// Every reason against a leg.
@@ -380,7 +383,7 @@ pub(crate) const REASONS: [InvalidReason; 18] = [
     InvalidReason::CoordinatorRestart,
 ];
 
-fn invalid() -> impl Strategy<Value = Invalid> {
+pub(crate) fn invalid() -> impl Strategy<Value = Invalid> {
     (select(REASONS.to_vec()), text()).prop_map(|(reason, detail)| Invalid { reason, detail })
 }
 
@@ -392,7 +395,7 @@ pub(crate) fn outcome() -> impl Strategy<Value = ExperimentOutcome> {
     ]
 }
 
-fn member() -> impl Strategy<Value = Member> {
+pub(crate) fn member() -> impl Strategy<Value = Member> {
     (id(), id(), id(), id(), clock(), any::<i64>(), any::<u64>()).prop_map(
         |(agent, worker, instance, node, clock, clock_offset_ns, clock_error_ns)| Member {
             agent,
@@ -453,143 +456,4 @@ pub(crate) fn control_event() -> impl Strategy<Value = ControlEvent> {
                 record,
             }
         })
-}
-
-fn leg_ref() -> impl Strategy<Value = LegRef> {
-    (id(), id(), 1..=u32::MAX, any::<u64>()).prop_map(|(experiment, run, attempt, epoch)| LegRef {
-        experiment,
-        run,
-        attempt,
-        epoch,
-    })
-}
-
-pub(crate) fn worker_message() -> impl Strategy<Value = WorkerMessage> {
-    use WorkerMessage as M;
-    prop_oneof![
-        (id(), id(), text(), engine(), id(), clock(), text()).prop_map(
-            |(worker, instance, url, engine, node, clock, software)| {
-                M::Hello(Hello {
-                    worker,
-                    instance,
-                    url,
-                    engine,
-                    node,
-                    clock,
-                    software,
-                })
-            }
-        ),
-        any::<u64>().prop_map(|seq| M::Heartbeat { seq }),
-        (any::<u64>(), clock()).prop_map(|(id, clock)| M::Pong { id, clock }),
-        (leg_ref(), id(), of(text())).prop_map(|(leg, agent, refused)| M::LeaseReply {
-            leg,
-            agent,
-            refused
-        }),
-        (leg_ref(), id(), pin(), any::<u64>()).prop_map(|(leg, agent, pin, warm_ns)| {
-            M::Ready {
-                leg,
-                agent,
-                pin: Box::new(pin),
-                warm_ns,
-            }
-        }),
-        (leg_ref(), id(), invalid()).prop_map(|(leg, agent, why)| M::NotReady { leg, agent, why }),
-        (leg_ref(), id(), mono(), mono()).prop_map(|(leg, agent, planned, actual)| M::Started {
-            leg,
-            agent,
-            planned,
-            actual
-        }),
-        (leg_ref(), id(), mono(), of(failure()), any::<u64>(), text()).prop_map(
-            |(leg, agent, at, failure, records, sha256)| {
-                M::Finished {
-                    leg,
-                    agent,
-                    at,
-                    failure,
-                    records,
-                    sha256,
-                }
-            }
-        ),
-        (leg_ref(), id()).prop_map(|(leg, agent)| M::Idle { leg, agent }),
-    ]
-}
-
-pub(crate) fn coordinator_message() -> impl Strategy<Value = CoordinatorMessage> {
-    use CoordinatorMessage as M;
-    prop_oneof![
-        any::<[u64; 3]>().prop_map(|[epoch, heartbeat_ms, fence_ms]| M::Welcome {
-            epoch,
-            heartbeat_ms,
-            fence_ms
-        }),
-        text().prop_map(|reason| M::Refused { reason }),
-        any::<u64>().prop_map(|seq| M::HeartbeatAck { seq }),
-        any::<u64>().prop_map(|id| M::Ping { id }),
-        (leg_ref(), leg(), planned_agent(), workload(), any::<u64>()).prop_map(
-            |(leg_ref, leg, agent, workload, plan_seed)| {
-                M::Reserve(Box::new(Assignment {
-                    leg_ref,
-                    leg,
-                    agent,
-                    workload,
-                    plan_seed,
-                }))
-            }
-        ),
-        leg_ref().prop_map(|leg| M::Warm { leg }),
-        (leg_ref(), mono()).prop_map(|(leg, start_at)| M::Commit { leg, start_at }),
-        (leg_ref(), text()).prop_map(|(leg, reason)| M::Release { leg, reason }),
-    ]
-}
-
-pub(crate) fn worker_info() -> impl Strategy<Value = WorkerInfo> {
-    (
-        id(),
-        id(),
-        text(),
-        engine(),
-        id(),
-        of(id()),
-        of(any::<u64>()),
-    )
-        .prop_map(
-            |(worker, instance, url, engine, node, busy_with, rtt_ns)| WorkerInfo {
-                worker,
-                instance,
-                url,
-                engine,
-                node,
-                busy_with,
-                rtt_ns,
-            },
-        )
-}
-
-pub(crate) fn progress() -> impl Strategy<Value = Progress> {
-    let counts = any::<[u32; 3]>();
-    let leg = (
-        of(leg()),
-        vec(member(), 0..3),
-        vec(id(), 0..3),
-        of((id(), invalid())),
-    );
-    (id(), text(), counts, text(), leg, of(outcome())).prop_map(
-        |(experiment, name, [total, closed, valid], phase, leg, outcome)| Progress {
-            experiment,
-            name,
-            legs_total: total,
-            legs_closed: closed,
-            legs_valid: valid,
-            phase,
-            leg: leg.0,
-            members: leg.1,
-            agents_done: leg.2,
-            last_invalid: leg.3,
-            outcome,
-        },
-    )
 }

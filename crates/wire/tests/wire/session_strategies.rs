@@ -1,0 +1,152 @@
+//! Arbitrary values of what workers, the coordinator and its clients say to each other.
+
+use chimera_domain::session::{
+    Assignment, CoordinatorMessage, Hello, LegRef, Progress, WorkerInfo, WorkerMessage,
+};
+use proptest::collection::vec;
+use proptest::option::of;
+use proptest::prelude::*;
+
+use crate::strategies::{
+    clock, engine, failure, id, invalid, leg, member, mono, outcome, pin, planned_agent, text,
+    workload,
+};
+
+fn leg_ref() -> impl Strategy<Value = LegRef> {
+    (id(), id(), 1..=u32::MAX, any::<u64>()).prop_map(|(experiment, run, attempt, epoch)| LegRef {
+        experiment,
+        run,
+        attempt,
+        epoch,
+    })
+}
+
+pub(crate) fn worker_message() -> impl Strategy<Value = WorkerMessage> {
+    use WorkerMessage as M;
+    prop_oneof![
+        (id(), id(), text(), engine(), id(), clock(), text()).prop_map(
+            |(worker, instance, url, engine, node, clock, software)| {
+                M::Hello(Hello {
+                    worker,
+                    instance,
+                    url,
+                    engine,
+                    node,
+                    clock,
+                    software,
+                })
+            }
+        ),
+        any::<u64>().prop_map(|seq| M::Heartbeat { seq }),
+        (any::<u64>(), clock()).prop_map(|(id, clock)| M::Pong { id, clock }),
+        (leg_ref(), id(), of(text())).prop_map(|(leg, agent, refused)| M::LeaseReply {
+            leg,
+            agent,
+            refused
+        }),
+        (leg_ref(), id(), pin(), any::<u64>()).prop_map(|(leg, agent, pin, warm_ns)| {
+            M::Ready {
+                leg,
+                agent,
+                pin: Box::new(pin),
+                warm_ns,
+            }
+        }),
+        (leg_ref(), id(), invalid()).prop_map(|(leg, agent, why)| M::NotReady { leg, agent, why }),
+        (leg_ref(), id(), mono(), mono()).prop_map(|(leg, agent, planned, actual)| M::Started {
+            leg,
+            agent,
+            planned,
+            actual
+        }),
+        (leg_ref(), id(), mono(), of(failure()), any::<u64>(), text()).prop_map(
+            |(leg, agent, at, failure, records, sha256)| {
+                M::Finished {
+                    leg,
+                    agent,
+                    at,
+                    failure,
+                    records,
+                    sha256,
+                }
+            }
+        ),
+        (leg_ref(), id()).prop_map(|(leg, agent)| M::Idle { leg, agent }),
+    ]
+}
+
+pub(crate) fn coordinator_message() -> impl Strategy<Value = CoordinatorMessage> {
+    use CoordinatorMessage as M;
+    prop_oneof![
+        any::<[u64; 3]>().prop_map(|[epoch, heartbeat_ms, fence_ms]| M::Welcome {
+            epoch,
+            heartbeat_ms,
+            fence_ms
+        }),
+        text().prop_map(|reason| M::Refused { reason }),
+        any::<u64>().prop_map(|seq| M::HeartbeatAck { seq }),
+        any::<u64>().prop_map(|id| M::Ping { id }),
+        (leg_ref(), leg(), planned_agent(), workload(), any::<u64>()).prop_map(
+            |(leg_ref, leg, agent, workload, plan_seed)| {
+                M::Reserve(Box::new(Assignment {
+                    leg_ref,
+                    leg,
+                    agent,
+                    workload,
+                    plan_seed,
+                }))
+            }
+        ),
+        leg_ref().prop_map(|leg| M::Warm { leg }),
+        (leg_ref(), mono()).prop_map(|(leg, start_at)| M::Commit { leg, start_at }),
+        (leg_ref(), text()).prop_map(|(leg, reason)| M::Release { leg, reason }),
+    ]
+}
+
+pub(crate) fn worker_info() -> impl Strategy<Value = WorkerInfo> {
+    (
+        id(),
+        id(),
+        text(),
+        engine(),
+        id(),
+        of(id()),
+        of(any::<u64>()),
+    )
+        .prop_map(
+            |(worker, instance, url, engine, node, busy_with, rtt_ns)| WorkerInfo {
+                worker,
+                instance,
+                url,
+                engine,
+                node,
+                busy_with,
+                rtt_ns,
+            },
+        )
+}
+
+pub(crate) fn progress() -> impl Strategy<Value = Progress> {
+    let counts = any::<[u32; 3]>();
+    let leg = (
+        of(leg()),
+        vec(member(), 0..3),
+        vec(id(), 0..3),
+        of((id(), invalid())),
+    );
+    (id(), text(), counts, text(), leg, of(outcome())).prop_map(
+        |(experiment, name, [total, closed, valid], phase, leg, outcome)| Progress {
+            experiment,
+            name,
+            legs_total: total,
+            legs_closed: closed,
+            legs_valid: valid,
+            phase,
+            leg: leg.0,
+            members: leg.1,
+            agents_done: leg.2,
+            last_invalid: leg.3,
+            outcome,
+        },
+    )
+}
