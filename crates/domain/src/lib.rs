@@ -13,7 +13,7 @@
 //! - [`timeline`]: events of one leg folded into facts, with duplicates, gaps and disorder resolved.
 //! - [`validity`]: the only door to a [`validity::ValidRun`].
 //! - [`latency`], [`stats`], [`efficiency`]: one function per metric.
-//! - [`report`]: the report value, its schema and its plain renderings.
+//! - [`report`]: the report value and its schema; [`render`]: its files.
 
 pub mod control;
 pub mod efficiency;
@@ -22,6 +22,7 @@ pub mod ids;
 pub mod latency;
 pub mod options;
 pub mod plan;
+pub mod render;
 pub mod report;
 pub mod session;
 pub mod spec;

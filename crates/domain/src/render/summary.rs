@@ -1,0 +1,327 @@
+//! One test: `summary.json`, `summary.md`, and the tables that `report.md` shares.
+
+use serde_json::{Value, json};
+
+use super::RenderError;
+use super::table::Table;
+use crate::report::number::{opt, percent, with_interval};
+use crate::report::{RunReport, TestReport};
+use crate::stats::{Distribution, Summary};
+
+/// `summary.json`: the test without its runs' details, one line per run, everything aggregated.
+///
+/// # Errors
+/// When a part has no JSON, which no report built from records has.
+pub fn summary_json(test: &TestReport) -> Result<Value, RenderError> {
+    let runs: Vec<Value> = test
+        .runs
+        .iter()
+        .map(|run| {
+            json!({
+                "run": run.run,
+                "valid": run.valid,
+                "invalid_reason": run.invalid_reason,
+                "wall_s": run.wall_s,
+                "solo_total_s": run.solo_total_s,
+                "concurrency_gain": run.concurrency_gain,
+                "gain_provenance": run.gain_provenance,
+                "parallel_efficiency": run.parallel_efficiency,
+                "tr110_speedup": run.tr110_speedup,
+                "start_skew_ms": run.start_skew_ms,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "id": test.id,
+        "phase": test.phase,
+        "scenario": test.scenario,
+        "label": test.label,
+        "agents": serde_json::to_value(&test.agents)?,
+        "max_concurrent": test.max_concurrent,
+        "runs_planned": test.runs_planned,
+        "runs_attempted": test.runs_attempted,
+        "runs_valid": test.runs_valid,
+        "verdict": test.verdict,
+        "runs": runs,
+        "aggregate": serde_json::to_value(&test.aggregate)?,
+        "distributions": serde_json::to_value(&test.distributions)?,
+    }))
+}
+
+/// `summary.md`: the test by itself.
+#[must_use]
+pub fn summary_markdown(test: &TestReport) -> String {
+    format!("# {}\n\n{}", title(test), body(test))
+}
+
+pub(super) fn title(test: &TestReport) -> String {
+    format!(
+        "Test {} (phase {}, {}): {}",
+        test.id, test.phase, test.scenario, test.label
+    )
+}
+
+/// Everything about one test, from its verdict to its last table.
+pub(super) fn body(test: &TestReport) -> String {
+    let mut out = format!("{}\n\n", test.verdict);
+    out.push_str(&format!(
+        "{} valid of {} attempted, {} planned.\n\n",
+        test.runs_valid, test.runs_attempted, test.runs_planned
+    ));
+    out.push_str(&agents(test));
+    out.push_str("**Runs**\n\n");
+    out.push_str(&runs(&test.runs));
+    out.push_str(&invalid_runs(&test.runs));
+    out.push_str("**Agents over the valid runs** (mean, 95 % interval)\n\n");
+    out.push_str(&agent_means(test));
+    out.push_str("**All statistics over the valid runs**\n\n");
+    out.push_str(&statistics(test));
+    out.push_str("**All requests of the valid runs**\n\n");
+    out.push_str(&distributions(test));
+    out
+}
+
+fn agents(test: &TestReport) -> String {
+    let mut table = Table::new(&[
+        "Agent",
+        "Role",
+        "Engine",
+        "Model",
+        "num_ctx",
+        "num_predict",
+        "num_thread",
+        "num_gpu",
+        "Temperature",
+        "Seed",
+    ]);
+    let asked = |value: Option<u32>| value.map_or_else(|| "engine's".to_owned(), |v| v.to_string());
+    for agent in &test.agents {
+        let options = &agent.options;
+        table.row([
+            agent.agent.to_string(),
+            agent.role.to_string(),
+            agent.engine.as_str().to_owned(),
+            agent.model.clone(),
+            options.num_ctx.to_string(),
+            options.num_predict.to_string(),
+            asked(options.num_thread),
+            asked(options.num_gpu),
+            options.temperature.to_string(),
+            options.seed.to_string(),
+        ]);
+    }
+    table.finish("No agents.")
+}
+
+fn runs(runs: &[RunReport]) -> String {
+    let mut table = Table::new(&[
+        "Run",
+        "Gain",
+        "Efficiency",
+        "Wall s",
+        "Alone, summed s",
+        "Tokens/s together",
+        "Slowdown per agent",
+        "Overlap",
+        "Idle tail s",
+        "TR110 balance",
+        "Skew ms",
+        "Overhead ms",
+        "Gain is",
+    ]);
+    for run in runs.iter().filter(|run| run.valid) {
+        let slowdowns: Vec<String> = run.agents.iter().map(|agent| opt(agent.slowdown)).collect();
+        table.row([
+            run.run.to_string(),
+            opt(run.concurrency_gain),
+            run.parallel_efficiency
+                .map_or_else(|| "-".to_owned(), percent),
+            opt(run.wall_s),
+            opt(run.solo_total_s),
+            opt(run.aggregate_tokens_per_s),
+            slowdowns.join(" / "),
+            run.overlap_fraction.map_or_else(|| "-".to_owned(), percent),
+            opt(run.idle_tail_s),
+            opt(run.tr110_speedup),
+            opt(run.start_skew_ms),
+            opt(run.harness_overhead_ms),
+            run.gain_provenance.as_str().to_owned(),
+        ]);
+    }
+    table.finish("No valid run.")
+}
+
+fn invalid_runs(runs: &[RunReport]) -> String {
+    let mut table = Table::new(&["Invalid run", "Reason", "What was found"]);
+    for run in runs {
+        for reason in &run.invalid {
+            table.row([
+                run.run.to_string(),
+                reason.reason.clone(),
+                reason.detail.clone(),
+            ]);
+        }
+    }
+    for run in runs {
+        for leg in &run.legs {
+            for earlier in &leg.earlier {
+                let (reason, detail) = earlier.invalid.as_ref().map_or_else(
+                    || ("not closed".to_owned(), String::new()),
+                    |why| (why.reason.clone(), why.detail.clone()),
+                );
+                table.row([
+                    format!("{} (try {} of {})", run.run, earlier.attempt, leg.leg),
+                    reason,
+                    detail,
+                ]);
+            }
+        }
+    }
+    table.finish("No invalid run.")
+}
+
+fn mean(summary: &Summary) -> String {
+    with_interval(summary.value, summary.ci95)
+}
+
+fn agent_means(test: &TestReport) -> String {
+    let mut table = Table::new(&[
+        "Agent",
+        "Slowdown",
+        "Together s",
+        "Alone s",
+        "TTFT together ms",
+        "TTFT alone ms",
+        "TPOT together ms",
+        "TPOT alone ms",
+        "Tokens/s together",
+        "Tokens/s alone",
+    ]);
+    for agent in test
+        .aggregate
+        .agents
+        .iter()
+        .filter(|agent| agent.duration_s.n > 0)
+    {
+        table.row([
+            agent.agent.to_string(),
+            mean(&agent.slowdown),
+            mean(&agent.duration_s),
+            mean(&agent.solo_duration_s),
+            mean(&agent.ttft_ms),
+            mean(&agent.ttft_solo_ms),
+            mean(&agent.tpot_ms),
+            mean(&agent.tpot_solo_ms),
+            mean(&agent.tokens_per_s),
+            mean(&agent.solo_tokens_per_s),
+        ]);
+    }
+    table.finish("No valid run.")
+}
+
+fn statistics(test: &TestReport) -> String {
+    let mut table = Table::new(&[
+        "Statistic",
+        "Mean",
+        "sd",
+        "n",
+        "CV",
+        "95 % interval",
+        "Provenance",
+    ]);
+    let a = &test.aggregate;
+    for (name, summary) in [
+        ("Concurrency gain", &a.concurrency_gain),
+        ("Raw gain", &a.raw_gain),
+        ("Gain per unit of work", &a.work_gain),
+        ("Parallel efficiency", &a.parallel_efficiency),
+        ("Aggregate tokens/s", &a.aggregate_tokens_per_s),
+        ("Solo tokens/s", &a.solo_tokens_per_s),
+        ("Throughput ratio", &a.throughput_ratio),
+        ("Wall s", &a.wall_s),
+        ("Solo total s", &a.solo_total_s),
+        ("Slowdown", &a.slowdown),
+        ("Overlap fraction", &a.overlap_fraction),
+        ("Idle tail s", &a.idle_tail_s),
+        ("Fairness (Jain)", &a.fairness),
+        ("TR110 speedup (balance)", &a.tr110_speedup),
+        ("TR110 efficiency (balance)", &a.tr110_efficiency),
+        ("Start skew ms", &a.start_skew_ms),
+        ("Harness overhead ms", &a.harness_overhead_ms),
+        ("Queue wait s", &a.queue_wait_s),
+        ("TTFT together ms", &a.ttft_ms),
+        ("TTFT alone ms", &a.ttft_solo_ms),
+        ("E2E together ms", &a.e2e_ms),
+        ("E2E alone ms", &a.e2e_solo_ms),
+        ("TPOT together ms", &a.tpot_ms),
+        ("TPOT alone ms", &a.tpot_solo_ms),
+        ("Decode together tokens/s", &a.decode_tokens_per_s),
+        ("Decode alone tokens/s", &a.decode_solo_tokens_per_s),
+        ("Engine: load ms", &a.engine_load_ms),
+        ("Engine: prefill together ms", &a.engine_prompt_eval_ms),
+        ("Engine: prefill alone ms", &a.engine_prompt_eval_solo_ms),
+        ("Engine: decode together ms", &a.engine_eval_ms),
+        ("Engine: decode alone ms", &a.engine_eval_solo_ms),
+        ("Engine: decode together tokens/s", &a.engine_tokens_per_s),
+        ("Engine: decode alone tokens/s", &a.engine_solo_tokens_per_s),
+    ] {
+        let interval = summary.ci95.map_or_else(
+            || "-".to_owned(),
+            |[low, high]| format!("{} to {}", opt(Some(low)), opt(Some(high))),
+        );
+        let reason = summary
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |why| format!(": {why}"));
+        table.row([
+            name.to_owned(),
+            opt(summary.value),
+            opt(summary.sd),
+            summary.n.to_string(),
+            summary.cv.map_or_else(|| "-".to_owned(), percent),
+            interval,
+            format!("{}{reason}", summary.provenance.as_str()),
+        ]);
+    }
+    table.finish("Nothing.")
+}
+
+fn distributions(test: &TestReport) -> String {
+    let mut table = Table::new(&[
+        "Client time, ms",
+        "n",
+        "min",
+        "p50",
+        "p90",
+        "p95",
+        "p99",
+        "max",
+    ]);
+    let d = &test.distributions;
+    for (name, found) in [
+        ("TTFT together", &d.ttft_ms),
+        ("TTFT alone", &d.ttft_solo_ms),
+        ("E2E together", &d.e2e_ms),
+        ("E2E alone", &d.e2e_solo_ms),
+        ("TPOT together", &d.tpot_ms),
+        ("TPOT alone", &d.tpot_solo_ms),
+        ("Gap between chunks together", &d.itl_ms),
+        ("Gap between chunks alone", &d.itl_solo_ms),
+    ] {
+        let Some(Distribution {
+            n,
+            min,
+            p50,
+            p90,
+            p95,
+            p99,
+            max,
+        }) = found
+        else {
+            continue;
+        };
+        let cells = [min, p50, p90, p95, p99, max].map(|value| opt(Some(*value)));
+        table.row([name.to_owned(), n.to_string()].into_iter().chain(cells));
+    }
+    table.finish("No request of a valid run.")
+}
