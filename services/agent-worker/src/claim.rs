@@ -37,7 +37,7 @@ pub enum ClaimError {
 
 /// Held as long as the value lives; the kernel lets go of it when the process dies.
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     _lock: File,
 }
 
@@ -46,7 +46,7 @@ impl Claim {
     ///
     /// # Errors
     /// When another process (or another worker of this one) holds it, or no lock can be made.
-    pub fn take(dir: &Path, instance: &InstanceId) -> Result<Self, ClaimError> {
+    pub(crate) fn take(dir: &Path, instance: &InstanceId) -> Result<Self, ClaimError> {
         let path = dir.join(format!("{instance}.lock"));
         let fail = |source| ClaimError::Io { path: path.clone(), source };
         std::fs::create_dir_all(dir).map_err(fail)?;

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use chimera_domain::ids::{InstanceId, NodeId, WorkerId};
 use chimera_domain::options::EngineKind;
+use chimera_runtime::bus::{BusConfig, NatsArgs};
 use chimera_runtime::config::{
     ConfigErrors, DurationText, Problems, cache_dir, find_program, load,
 };
+use chimera_runtime::telemetry::LogArgs;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -49,9 +51,10 @@ pub struct Args {
     /// The coordinator [default: http://127.0.0.1:7070]
     #[arg(long, env = "CHIMERA_COORDINATOR_URL", value_name = "URL")]
     pub coordinator_url: Option<String>,
-    /// URL of the NATS server [default: nats://127.0.0.1:4222]
-    #[arg(long, env = "CHIMERA_NATS_URL", value_name = "URL")]
-    pub nats_url: Option<String>,
+    /// The bus
+    #[command(flatten)]
+    #[serde(default)]
+    pub nats: NatsArgs,
     /// Which engine instance
     #[command(flatten)]
     #[serde(default)]
@@ -64,10 +67,10 @@ pub struct Args {
     #[command(flatten)]
     #[serde(default)]
     pub limits: LimitArgs,
-    /// Logging and tracing
+    /// Logs and traces
     #[command(flatten)]
     #[serde(default)]
-    pub telemetry: chimera_runtime::telemetry::TelemetryArgs,
+    pub log: LogArgs,
 }
 
 /// The engine part.
@@ -127,6 +130,20 @@ pub struct LimitArgs {
     pub publish_limit: Option<DurationText>,
 }
 
+/// What of the configuration is worth a line in the log.
+#[derive(Debug, Serialize)]
+pub struct Shown<'a> {
+    worker: &'a str,
+    instance: &'a str,
+    node: &'a str,
+    coordinator_url: &'a str,
+    engine: String,
+    data_root: &'a Option<PathBuf>,
+    templates_dir: &'a Option<PathBuf>,
+    state_dir: &'a PathBuf,
+    software: &'a str,
+}
+
 /// Validated configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -138,8 +155,6 @@ pub struct Config {
     pub node: NodeId,
     /// The coordinator.
     pub coordinator_url: String,
-    /// The bus.
-    pub nats_url: String,
     /// The engine.
     pub source: EngineSource,
     /// Deadlines of a request.
@@ -157,11 +172,30 @@ pub struct Config {
 }
 
 impl Config {
+    /// For the log.
+    #[must_use]
+    pub fn shown(&self) -> Shown<'_> {
+        Shown {
+            worker: self.worker.as_str(),
+            instance: self.instance.as_str(),
+            node: self.node.as_str(),
+            coordinator_url: &self.coordinator_url,
+            engine: format!("{:?}", self.source),
+            data_root: &self.data_root,
+            templates_dir: &self.templates_dir,
+            state_dir: &self.state_dir,
+            software: &self.software,
+        }
+    }
+
     /// Merges the file in and checks everything.
     ///
     /// # Errors
     /// All that is wrong, at once.
-    pub fn resolve(args: &Args, software: String) -> Result<Self, ConfigErrors> {
+    pub fn resolve(
+        args: &Args,
+        software: String,
+    ) -> Result<(Self, BusConfig), ConfigErrors> {
         let args = load(args, args.config.as_deref())?;
         let mut problems = Problems::default();
         let host = chimera_runtime::host::name();
@@ -169,6 +203,7 @@ impl Config {
         let worker = args.worker_id.clone().unwrap_or_else(|| {
             format!("{}-{}", chimera_runtime::host::token(&host), std::process::id())
         });
+        let bus = problems.nested(args.nats.validate(&worker));
         let worker = problems.take("worker_id", WorkerId::try_new(worker));
         let source = source(&args.engine, &mut problems);
         let instance = match (&source, &worker) {
@@ -203,23 +238,16 @@ impl Config {
             total: or(&args.limits.total_limit, defaults.total),
             ..defaults
         };
-        let (Some(worker), Some(node), Some(source), Some(instance), Some(state_dir)) =
-            (worker, node, source, instance, state_dir)
-        else {
-            // Whatever is missing has said why.
-            problems.add("", "the worker cannot start");
-            return Err(problems.into_errors());
-        };
-        problems.finish()?;
+        let parts = (|| Some((worker?, node?, source?, instance?, state_dir?, bus?)))();
+        let (worker, node, source, instance, state_dir, bus) = problems.finish_with(parts)?;
         let state_dir = state_dir.join(worker.as_str());
-        Ok(Self {
+        let config = Self {
             worker,
             instance,
             node,
             coordinator_url: args
                 .coordinator_url
                 .unwrap_or_else(|| "http://127.0.0.1:7070".to_owned()),
-            nats_url: args.nats_url.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()),
             source,
             limits,
             publish_patience: or(&args.limits.publish_limit, Duration::from_secs(30)),
@@ -227,7 +255,8 @@ impl Config {
             templates_dir: args.files.templates_dir,
             state_dir,
             software,
-        })
+        };
+        Ok((config, bus))
     }
 }
 
@@ -301,7 +330,7 @@ mod tests {
 
     fn resolve(args: &[&str]) -> Result<Config, ConfigErrors> {
         let args = Args::try_parse_from([&["agent-worker"], args].concat()).unwrap();
-        Config::resolve(&args, "test".into())
+        Config::resolve(&args, "test".into()).map(|(config, _)| config)
     }
 
     #[test]

@@ -19,7 +19,7 @@ static KNOWN: Mutex<Option<HashMap<FileKey, Cell>>> = Mutex::const_new(None);
 ///
 /// # Errors
 /// When the file cannot be read.
-pub async fn sha256_of_file(path: &Path) -> std::io::Result<String> {
+pub(crate) async fn sha256_of_file(path: &Path) -> std::io::Result<String> {
     let meta = std::fs::metadata(path)?;
     let key = (path.to_owned(), meta.len(), meta.modified().ok());
     let cell = KNOWN.lock().await.get_or_insert_default().entry(key).or_default().clone();

@@ -18,7 +18,7 @@ pub struct FenceError {
 
 /// The fence.
 #[derive(Debug)]
-pub struct Fence {
+pub(crate) struct Fence {
     path: PathBuf,
     highest: u64,
 }
@@ -28,7 +28,7 @@ impl Fence {
     ///
     /// # Errors
     /// When the file is there but cannot be read as a number.
-    pub fn open(dir: &Path) -> Result<Self, FenceError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, FenceError> {
         let path = dir.join("epoch");
         let fail = |action, source| FenceError { action, path: path.clone(), source };
         std::fs::create_dir_all(dir).map_err(|e| fail("make the folder of", e))?;
@@ -47,7 +47,7 @@ impl Fence {
     ///
     /// # Errors
     /// When the epoch cannot be written down.
-    pub fn admits(&mut self, epoch: u64) -> Result<bool, FenceError> {
+    pub(crate) fn admits(&mut self, epoch: u64) -> Result<bool, FenceError> {
         if epoch > self.highest {
             self.write(epoch)
                 .map_err(|source| FenceError { action: "write", path: self.path.clone(), source })?;

@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use chimera_domain::control::{Invalid, InvalidReason};
 use chimera_domain::event::{
-    AgentFailure, AgentRecord, Begin, Finished, PinCheck, PinFacts, PinMoment, Started,
+    AgentFailure, AgentRecord, Begin, Finished, PinCheck, PinFacts, PinMoment,
+    RequestErrorKind, Started,
 };
-use chimera_domain::ids::{InstanceId, WorkerId};
+use chimera_domain::ids::{InstanceId, RequestId, WorkerId};
 use chimera_domain::session::Assignment;
 use chimera_domain::units::MonoNs;
 use chimera_runtime::clock;
@@ -188,14 +189,17 @@ async fn warm(
     };
     let client = EngineClient::new(config).map_err(|e| not_ready(e.to_string()))?;
     let begin = clock::mono();
-    let warmed = tokio::select! {
-        warmed = client.warm() => warmed,
-        () = cancel.cancelled() => {
-            let detail = "released while warming".to_owned();
-            return Err(Invalid { reason: InvalidReason::Cancelled, detail });
-        }
-    };
-    warmed.map_err(|e| not_ready(e.to_string()))?;
+    let leg = &job.assignment.leg_ref;
+    let request_id = RequestId::try_new(format!("warm-{}", begin.0))
+        .map_err(|e| not_ready(e.to_string()))?;
+    client.warm(request_id, cancel).await.map_err(|error| {
+        let reason = match error.kind {
+            RequestErrorKind::Cancelled => InvalidReason::Cancelled,
+            _ => InvalidReason::NotReady,
+        };
+        let detail = format!("warming for {}: {}: {}", leg.run, error.kind.as_str(), error.detail);
+        Invalid { reason, detail }
+    })?;
     let end = clock::mono();
     let facts = client.pin_facts().await.map_err(|e| not_ready(e.to_string()))?;
     let facts = known_better(facts, &job.endpoint);

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use chimera_domain::options::EngineKind;
 use chimera_domain::plan::PlannedAgent;
-use chimera_runtime::process::{ChildProcess, ProcessError};
+use chimera_runtime::process::{ChildProcess, ChildSpec, ProcessError};
 use thiserror::Error;
-use tokio::process::Command;
 use url::Url;
 
 use crate::digest;
@@ -116,6 +115,12 @@ pub enum LaunchError {
     /// A name that would leave the models folder.
     #[error("'{0}' is no model name: letters, digits, '.', ':', '-' and '_' only")]
     BadModelName(String),
+    /// The folder of the engine's log could not be made.
+    #[error("cannot make the folder of the engine's log")]
+    Log(#[source] std::io::Error),
+    /// Asked to launch what is attached to.
+    #[error("an attached engine is not launched by its worker")]
+    NotOurs,
     /// No loopback port.
     #[error("no free port on the loopback interface")]
     NoPort(#[source] std::io::Error),
@@ -209,7 +214,7 @@ impl Launcher {
             EngineSource::SpawnLlama { .. } => Some(LaunchOptions::of(agent)),
         };
         if let Some(running) = &mut self.running {
-            let alive = running.child.exit_status().is_none();
+            let alive = running.child.exited().is_none();
             if alive && running.options == options {
                 return Ok(running.endpoint.clone());
             }
@@ -232,29 +237,28 @@ impl Launcher {
     async fn launch(&mut self, options: Option<LaunchOptions>) -> Result<Endpoint, LaunchError> {
         let port = free_port().map_err(LaunchError::NoPort)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (program, command, model_digest, health) = match (&self.source, &options) {
+        self.launches += 1;
+        let log = self.log_dir.join(format!("{}-engine-{}.log", self.name, self.launches));
+        std::fs::create_dir_all(&self.log_dir).map_err(LaunchError::Log)?;
+        let (program, spec, model_digest, health) = match (&self.source, &options) {
             (EngineSource::SpawnLlama { program, models_dir, gpu }, Some(options)) => {
                 let model = model_file(models_dir, &options.model)?;
                 let digest = digest::sha256_of_file(&model)
                     .await
                     .map_err(|source| LaunchError::Model { path: model.clone(), source })?;
-                let mut command = llama_command(program, &model, address, options);
-                pin_gpu(&mut command, gpu.as_deref());
-                (program.clone(), command, Some(digest), "health")
+                let spec = llama_spec(ChildSpec::new(program, &log), &model, address, options);
+                (program.clone(), pin_gpu(spec, gpu.as_deref()), Some(digest), "health")
             }
             (EngineSource::SpawnOllama { program, gpu }, _) => {
-                let mut command = ollama_command(program, address);
-                pin_gpu(&mut command, gpu.as_deref());
-                (program.clone(), command, None, "api/version")
+                let spec = ollama_spec(ChildSpec::new(program, &log), address);
+                (program.clone(), pin_gpu(spec, gpu.as_deref()), None, "api/version")
             }
-            // `ensure` has answered for attached engines, and gives llama.cpp its options.
             (EngineSource::Attach { .. } | EngineSource::SpawnLlama { .. }, _) => {
-                return Err(LaunchError::BadModelName(String::new()));
+                return Err(LaunchError::NotOurs);
             }
         };
-        self.launches += 1;
-        let log = self.log_dir.join(format!("{}-engine-{}.log", self.name, self.launches));
-        let mut child = ChildProcess::spawn(command, &log)
+        let mut child = ChildProcess::spawn(spec)
+            .await
             .map_err(|source| LaunchError::Spawn { program: program.clone(), source })?;
         let url = base_url(address);
         tracing::info!(program = %program.display(), %url, log = %log.display(), "starting the engine");
@@ -266,37 +270,42 @@ impl Launcher {
         match started {
             Ok(Ok(())) => {}
             Ok(Err(status)) => {
-                let tail = tail_of(&log);
+                let tail = last_lines(&child.log_tail());
                 return Err(LaunchError::Ended { program, status, log, tail });
             }
             Err(_) => {
-                child.stop(STOP_GRACE).await;
+                stop(child).await;
                 let limit_s = START_LIMIT.as_secs();
                 return Err(LaunchError::Silent { program, url, limit_s, log });
             }
         }
         let endpoint =
-            Endpoint { url, pid: child.pid(), model_digest, launch: Some(self.launches) };
+            Endpoint { url, pid: Some(child.pid()), model_digest, launch: Some(self.launches) };
         self.running = Some(Running { child, options, endpoint: endpoint.clone() });
         Ok(endpoint)
     }
 
     /// Ends the engine that this worker owns; an attached one goes on.
     pub async fn stop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            running.child.stop(STOP_GRACE).await;
+        if let Some(running) = self.running.take() {
+            stop(running.child).await;
         }
     }
 }
 
-fn llama_command(
-    program: &Path,
+async fn stop(child: ChildProcess) {
+    if let Err(error) = child.stop(STOP_GRACE).await {
+        tracing::warn!(%error, "an engine did not end");
+    }
+}
+
+fn llama_spec(
+    spec: ChildSpec,
     model: &Path,
     address: SocketAddr,
     options: &LaunchOptions,
-) -> Command {
-    let mut command = Command::new(program);
-    command
+) -> ChildSpec {
+    let mut spec = spec
         .arg("--model")
         .arg(model)
         .args(["--alias", &options.model])
@@ -308,31 +317,29 @@ fn llama_command(
         .args(["--parallel", "1"]);
     if let Some(threads) = options.num_thread {
         let threads = threads.to_string();
-        command.args(["--threads", &threads, "--threads-batch", &threads]);
+        spec = spec.args(["--threads", &threads, "--threads-batch", &threads]);
     }
     if let Some(layers) = options.num_gpu {
-        command.args(["--n-gpu-layers", &layers.to_string()]);
+        spec = spec.args(["--n-gpu-layers", &layers.to_string()]);
     }
-    command
+    spec
 }
 
-fn ollama_command(program: &Path, address: SocketAddr) -> Command {
-    let mut command = Command::new(program);
-    command
-        .arg("serve")
+fn ollama_spec(spec: ChildSpec, address: SocketAddr) -> ChildSpec {
+    spec.arg("serve")
         .env("OLLAMA_HOST", address.to_string())
         // Residency: one model, one slot, loaded until we say otherwise.
         .env("OLLAMA_KEEP_ALIVE", "-1")
         .env("OLLAMA_MAX_LOADED_MODELS", "1")
         .env("OLLAMA_NUM_PARALLEL", "1")
-        .env("OLLAMA_NOPRUNE", "1");
-    command
+        .env("OLLAMA_NOPRUNE", "1")
 }
 
 /// By UUID, since indices change with the driver's ordering.
-fn pin_gpu(command: &mut Command, gpu: Option<&str>) {
-    if let Some(uuid) = gpu {
-        command.env("CUDA_VISIBLE_DEVICES", uuid);
+fn pin_gpu(spec: ChildSpec, gpu: Option<&str>) -> ChildSpec {
+    match gpu {
+        Some(uuid) => spec.env("CUDA_VISIBLE_DEVICES", uuid),
+        None => spec,
     }
 }
 
@@ -373,8 +380,8 @@ async fn wait_healthy(
 ) -> Result<(), String> {
     let health = format!("{url}{path}");
     loop {
-        if let Some(status) = child.exit_status() {
-            return Err(status);
+        if let Some(status) = child.exited() {
+            return Err(status.to_string());
         }
         let answer = http.get(&health).timeout(Duration::from_secs(2)).send().await;
         // 503 while the model loads; no connection before the server listens.
@@ -386,10 +393,8 @@ async fn wait_healthy(
 }
 
 /// The last few lines of a log, on one line.
-fn tail_of(log: &Path) -> String {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+fn last_lines(tail: &str) -> String {
+    let lines: Vec<&str> = tail.lines().filter(|l| !l.trim().is_empty()).collect();
     let from = lines.len().saturating_sub(4);
     lines.get(from..).unwrap_or_default().join(" | ")
 }

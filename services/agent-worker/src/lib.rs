@@ -1,3 +1,114 @@
 //! Owns one engine instance, runs an agent on it, stamps every token.
+//!
+//! - [`engine`]: the measuring path.
+//! - [`workload`]: what the agents do; [`agent`]: one agent's steps on one engine.
+//! - `job`: an agent on its own thread; `session`: the coordinator's commands and the lease.
+//! - `recorder`, [`spool`]: records to disk and bus.
+//! - [`launcher`]: the instance, attached or owned; `claim`, `fence`, `pin`: whose it is, whom to
+//!   obey, whether it is what was asked for.
 
+pub mod agent;
+mod claim;
+mod config;
+mod digest;
 pub mod engine;
+mod error;
+mod fence;
+mod job;
+pub mod launcher;
+mod pin;
+mod recorder;
+mod session;
+pub mod spool;
+pub mod workload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chimera_runtime::bus::Bus;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Endpoint;
+
+pub use claim::ClaimError;
+pub use fence::FenceError;
+pub use config::{Args, Config, EngineArgs, FileArgs, LimitArgs, Spawn};
+pub use error::WorkerError;
+
+use claim::Claim;
+use fence::Fence;
+use launcher::Launcher;
+use session::{SessionEnd, Worker};
+
+/// Pause before the next try at a session; a coordinator that restarts is back within seconds.
+const RECONNECT: Duration = Duration::from_millis(500);
+
+/// Claims the instance and serves the coordinator until told to stop. A lost session is opened
+/// again; an owned engine ends with this call.
+///
+/// # Errors
+/// When the instance is claimed by another worker, the coordinator refuses this one, or the state
+/// folder cannot be used.
+pub async fn run(
+    config: Config,
+    bus: &Bus,
+    shutdown: CancellationToken,
+) -> Result<(), WorkerError> {
+    // Claims lie beside the workers' folders: they are about the host, not about one worker.
+    let claims = config.state_dir.parent().unwrap_or(&config.state_dir).join("claims");
+    let _claim = Claim::take(&claims, &config.instance)?;
+    let mut fence = Fence::open(&config.state_dir)?;
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let launcher = Arc::new(Mutex::new(Launcher::new(
+        config.source.clone(),
+        config.state_dir.join("logs"),
+        config.worker.to_string(),
+        http,
+    )));
+    let channel = Endpoint::from_shared(config.coordinator_url.clone())
+        .map_err(|source| WorkerError::Coordinator { url: config.coordinator_url.clone(), source })?
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        .connect_lazy();
+    let worker = Worker {
+        id: config.worker,
+        instance: config.instance,
+        node: config.node,
+        source: config.source,
+        software: config.software,
+        // Not tied to the shutdown: an agent that is stopped still writes how it ended.
+        publisher: bus.publisher(config.publish_patience, CancellationToken::new()),
+        spool_dir: config.state_dir.join("spool"),
+        limits: config.limits,
+        data_root: config.data_root,
+        templates_dir: config.templates_dir,
+        launcher: launcher.clone(),
+    };
+    let result = sessions(&worker, &channel, &mut fence, &shutdown).await;
+    launcher.lock().await.stop().await;
+    result
+}
+
+async fn sessions(
+    worker: &Worker,
+    channel: &tonic::transport::Channel,
+    fence: &mut Fence,
+    shutdown: &CancellationToken,
+) -> Result<(), WorkerError> {
+    loop {
+        match worker.session(channel.clone(), fence, shutdown).await? {
+            SessionEnd::Shutdown => return Ok(()),
+            // A restarted worker may come before its predecessor's lease has run out.
+            SessionEnd::Refused(reason) => {
+                tracing::warn!(worker = %worker.id, %reason, "refused; trying again");
+            }
+            SessionEnd::Lost(detail) => {
+                tracing::warn!(worker = %worker.id, %detail, "session lost; trying again");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RECONNECT) => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+}

@@ -1,28 +1,32 @@
 //! The agent worker as a process.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agent_worker::{Args, Config};
-use chimera_runtime::bus::{Bus, BusConfig};
-use chimera_runtime::{exit, shutdown, telemetry, version};
+use chimera_runtime::bus::Bus;
+use chimera_runtime::{config, exit, process, shutdown, telemetry, tls, version};
+
+/// Longest wait for the last messages when the process ends.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let args: Args = match exit::parse() {
         Ok(args) => args,
         Err(code) => return code,
     };
-    exit::report(run(&args))
+    shutdown::run_main(CLOSE_LIMIT, run(&args))
 }
 
-#[tokio::main]
 async fn run(args: &Args) -> anyhow::Result<()> {
-    let config = Config::resolve(args, version::software().to_owned())?;
-    let telemetry = telemetry::init("agent-worker", &args.telemetry)?;
-    tracing::info!(?config, "configuration resolved");
-    let shutdown = shutdown::on_signals(|| {})?;
-    let bus = Bus::connect(BusConfig::new(&config.nats_url, config.worker.as_str())).await?;
+    tls::install_provider();
+    let (config, bus) = Config::resolve(args, version::software())?;
+    let telemetry = telemetry::init(&args.log, "agent-worker", version::VERSION)?;
+    config::log_resolved("agent-worker", &config.shown());
+    let shutdown = shutdown::on_signals(process::kill_all)?;
+    let bus = Bus::connect(bus).await?;
     let served = agent_worker::run(config, &bus, shutdown).await;
-    bus.drain().await;
-    telemetry.shutdown().await;
+    bus.close(CLOSE_LIMIT).await;
+    telemetry.shutdown(CLOSE_LIMIT).await;
     Ok(served?)
 }

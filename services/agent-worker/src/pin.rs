@@ -21,7 +21,7 @@ fn launch_only(source: &EngineSource, agent: &PlannedAgent) -> Option<&'static s
 ///
 /// # Errors
 /// Names the option and the way out.
-pub fn check_options(source: &EngineSource, agent: &PlannedAgent) -> Result<(), Invalid> {
+pub(crate) fn check_options(source: &EngineSource, agent: &PlannedAgent) -> Result<(), Invalid> {
     match launch_only(source, agent) {
         None => Ok(()),
         Some(option) => Err(Invalid {
@@ -41,7 +41,7 @@ pub fn check_options(source: &EngineSource, agent: &PlannedAgent) -> Result<(), 
 ///
 /// # Errors
 /// Says what differs.
-pub fn check(agent: &PlannedAgent, facts: &PinFacts, gpu_here: bool) -> Result<(), Invalid> {
+pub(crate) fn check(agent: &PlannedAgent, facts: &PinFacts, gpu_here: bool) -> Result<(), Invalid> {
     let not_ready = |detail| Err(Invalid { reason: InvalidReason::NotReady, detail });
     let asked = agent.options.num_ctx;
     match (agent.engine, facts.context_length) {
@@ -74,7 +74,7 @@ pub fn check(agent: &PlannedAgent, facts: &PinFacts, gpu_here: bool) -> Result<(
 
 /// Whether this host has an NVIDIA GPU with its driver loaded.
 #[must_use]
-pub fn gpu_here() -> bool {
+pub(crate) fn gpu_here() -> bool {
     std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some())
 }
 

@@ -5,12 +5,10 @@
 //! bus is away.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use chimera_domain::event::{AgentEvent, AgentRecord, End};
 use chimera_domain::ids::AgentKey;
 use chimera_runtime::bus::{PublishError, Publisher};
-use chimera_runtime::context;
 use chimera_wire::codec::{self, StreamHash};
 use chimera_wire::subject::{self, Subject};
 use thiserror::Error;
@@ -21,16 +19,16 @@ use crate::spool::{Spool, SpoolError};
 
 /// What the stream amounts to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamEnd {
+pub(crate) struct StreamEnd {
     /// Records between begin and end.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Hash over the payloads of begin and all records.
-    pub sha256: String,
+    pub(crate) sha256: String,
 }
 
 /// Why a stream could not be kept.
 #[derive(Debug, Error)]
-pub enum RecordError {
+pub(crate) enum RecordError {
     /// The local disk refused.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -52,11 +50,11 @@ pub enum RecordError {
 
 /// A recorded stream; its spool is kept until the leg is closed.
 #[derive(Debug)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// Count and hash.
-    pub end: StreamEnd,
+    pub(crate) end: StreamEnd,
     /// The local copy.
-    pub spool: Spool,
+    pub(crate) spool: Spool,
 }
 
 struct Payload {
@@ -69,13 +67,12 @@ struct Payload {
 /// # Errors
 /// When a record could be kept neither here nor there. The rest is then not published: the stream
 /// has no end and cannot pass for whole.
-pub async fn record(
+pub(crate) async fn record(
     publisher: Publisher,
     spool_dir: PathBuf,
     key: AgentKey,
     epoch: u64,
     records: mpsc::Receiver<AgentRecord>,
-    patience: Duration,
 ) -> Result<Recorded, RecordError> {
     let (queue, spooled) = mpsc::channel(RECORD_CAPACITY);
     let disk = {
@@ -83,7 +80,7 @@ pub async fn record(
         // Syncing blocks, so it has a thread; it ends with the agent's queue.
         tokio::task::spawn_blocking(move || spool_all(&spool_dir, &key, epoch, records, &queue))
     };
-    let published = publish_all(&publisher, &key, spooled, patience).await;
+    let published = publish_all(&publisher, &key, spooled).await;
     let (end, spool) = disk.await.map_err(|_| RecordError::Lost)??;
     published.map_err(|(n, source)| RecordError::Publish {
         n,
@@ -130,16 +127,11 @@ async fn publish_all(
     publisher: &Publisher,
     key: &AgentKey,
     mut spooled: mpsc::Receiver<Payload>,
-    patience: Duration,
 ) -> Result<(), (u64, PublishError)> {
     let subject = Subject::Ev(key.clone());
     while let Some(Payload { n, bytes }) = spooled.recv().await {
         let id = subject::msg_id_agent(key, n);
-        let headers = context::nats_headers();
-        publisher
-            .publish(&subject, &id, headers, bytes.into(), patience)
-            .await
-            .map_err(|source| (n, source))?;
+        publisher.publish(&subject, &id, bytes.into()).await.map_err(|source| (n, source))?;
     }
     Ok(())
 }

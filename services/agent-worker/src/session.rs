@@ -20,7 +20,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::engine::Limits;
-use crate::error::WorkerError;
+use crate::error::{WorkerError, chain};
 use crate::fence::Fence;
 use crate::job::{EVENT_CAPACITY, Job, JobEvent, JobSpec, RECORD_CAPACITY};
 use crate::launcher::{EngineSource, Launcher};
@@ -43,8 +43,6 @@ pub(crate) struct Worker {
     pub(crate) limits: Limits,
     pub(crate) data_root: Option<PathBuf>,
     pub(crate) templates_dir: Option<PathBuf>,
-    /// How long a record may take to be acknowledged by the bus.
-    pub(crate) publish_patience: Duration,
     pub(crate) launcher: Arc<Mutex<Launcher>>,
 }
 
@@ -238,7 +236,6 @@ impl Worker {
             launcher: self.launcher.clone(),
             publisher: self.publisher.clone(),
             spool_dir: self.spool_dir.clone(),
-            patience: self.publish_patience,
             outbox,
             cancel: cancel.clone(),
         };
@@ -376,7 +373,6 @@ struct Driver {
     launcher: Arc<Mutex<Launcher>>,
     publisher: Publisher,
     spool_dir: PathBuf,
-    patience: Duration,
     outbox: mpsc::Sender<WorkerMessage>,
     cancel: CancellationToken,
 }
@@ -403,7 +399,7 @@ impl Driver {
         let endpoint = match launched {
             Ok(endpoint) => endpoint,
             Err(error) => {
-                let detail = chimera_runtime::exit::chain(&error);
+                let detail = chain(&error);
                 let why = Invalid { reason: InvalidReason::NotReady, detail };
                 send(&self.outbox, WorkerMessage::NotReady { leg, agent, why }).await;
                 return;
@@ -424,7 +420,6 @@ impl Driver {
             key,
             leg.epoch,
             records_rx,
-            self.patience,
         ));
         let JobInput { assignment, worker, instance, limits, data_root, templates_dir } = self.job;
         let job = Job {
@@ -479,7 +474,7 @@ impl Driver {
         let (records, sha256, storage, spool) = match recorded {
             Ok(Recorded { end, spool }) => (end.records, end.sha256, None, Some(spool)),
             Err(error) => {
-                let detail = chimera_runtime::exit::chain(&error);
+                let detail = chain(&error);
                 let failure = AgentFailure { label: "storage".to_owned(), detail };
                 (0, String::new(), Some(failure), None)
             }

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chimera_runtime::bus::{BusConfig, NatsArgs, StreamLimits};
 use chimera_runtime::config::{ConfigErrors, DurationText, Problems, load};
+use chimera_runtime::telemetry::LogArgs;
 use serde::{Deserialize, Serialize};
 
 /// Raw configuration: flags over environment over file.
@@ -28,9 +30,10 @@ pub struct Args {
     /// Address of the gRPC server; port 0 takes any free one [default: 127.0.0.1:7070]
     #[arg(long, env = "CHIMERA_COORDINATOR_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<String>,
-    /// URL of the NATS server [default: nats://127.0.0.1:4222]
-    #[arg(long, env = "CHIMERA_NATS_URL", value_name = "URL")]
-    pub nats_url: Option<String>,
+    /// The bus
+    #[command(flatten)]
+    #[serde(default)]
+    pub nats: NatsArgs,
     /// How often workers send a heartbeat [default: 1s]
     #[arg(long, env = "CHIMERA_COORDINATOR_HEARTBEAT", value_name = "DURATION")]
     pub heartbeat: Option<DurationText>,
@@ -43,10 +46,10 @@ pub struct Args {
     /// Least time between the ready votes and the common start [default: 250ms]
     #[arg(long, env = "CHIMERA_COORDINATOR_START_LEAD", value_name = "DURATION")]
     pub start_lead: Option<DurationText>,
-    /// Logging and tracing
+    /// Logs and traces
     #[command(flatten)]
     #[serde(default)]
-    pub telemetry: chimera_runtime::telemetry::TelemetryArgs,
+    pub log: LogArgs,
 }
 
 /// Validated configuration.
@@ -54,8 +57,6 @@ pub struct Args {
 pub struct Config {
     /// Address of the gRPC server.
     pub listen: SocketAddr,
-    /// The bus.
-    pub nats_url: String,
     /// Heartbeat period asked of workers, ms.
     pub heartbeat_ms: u64,
     /// Lease, ms.
@@ -66,20 +67,23 @@ pub struct Config {
     pub start_lead_ms: u64,
     /// Version and git revision, written into the log.
     pub software: String,
+    /// Sizes of the streams, where they do not exist yet.
+    #[serde(skip)]
+    pub streams: StreamLimits,
 }
 
 impl Config {
     /// The configuration of a coordinator inside a local stack.
     #[must_use]
-    pub fn local(nats_url: String, software: String) -> Self {
+    pub fn local(software: String) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            nats_url,
             heartbeat_ms: 1_000,
             lease_ms: 5_000,
             fence_ms: 3_000,
             start_lead_ms: 250,
             software,
+            streams: StreamLimits::default(),
         }
     }
 
@@ -87,13 +91,14 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong, at once.
-    pub fn resolve(args: &Args, software: String) -> Result<Self, ConfigErrors> {
+    pub fn resolve(
+        args: &Args,
+        software: String,
+    ) -> Result<(Self, BusConfig), ConfigErrors> {
         let args = load(args, args.config.as_deref())?;
-        let base = Self::local(
-            args.nats_url.clone().unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()),
-            software,
-        );
+        let base = Self::local(software);
         let mut problems = Problems::default();
+        let bus = problems.nested(args.nats.validate("coordinator"));
         let listen = args.listen.as_deref().unwrap_or("127.0.0.1:7070").parse();
         let listen = problems.take("listen", listen).unwrap_or(base.listen);
         let ms = |given: &Option<DurationText>, default: u64| {
@@ -118,8 +123,7 @@ impl Config {
         if config.lease_ms <= config.fence_ms {
             problems.add("lease", "must be longer than the fence, or two workers could hold one instance");
         }
-        problems.finish()?;
-        Ok(config)
+        problems.finish_with(bus).map(|bus| (config, bus))
     }
 }
 
@@ -130,7 +134,7 @@ mod tests {
 
     fn resolve(args: &[&str]) -> Result<Config, ConfigErrors> {
         let args = Args::try_parse_from([&["coordinator"], args].concat()).unwrap();
-        Config::resolve(&args, "test".into())
+        Config::resolve(&args, "test".into()).map(|(config, _)| config)
     }
 
     #[test]

@@ -40,22 +40,13 @@ impl SubmitError {
 /// Why the coordinator could not start or go on.
 #[derive(Debug, Error)]
 pub enum CoordinatorError {
-    /// The address cannot be bound.
-    #[error("cannot listen on {address}; choose another with --listen (port 0 takes any free one)")]
-    Bind {
-        /// Which address.
-        address: std::net::SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
     /// The bus failed.
     #[error("the message bus failed")]
     Bus(#[from] chimera_runtime::bus::BusError),
     /// The control log failed.
     #[error("the control log failed")]
     Log(#[from] LogError),
-    /// The gRPC server failed.
-    #[error("the gRPC server failed")]
-    Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The address is taken, or the gRPC server failed.
+    #[error(transparent)]
+    Server(#[from] chimera_runtime::server::ServerError),
 }

@@ -7,7 +7,7 @@ use chimera_domain::control::ControlRecord;
 use chimera_domain::ids::ExperimentId;
 use chimera_domain::session::{CoordinatorMessage, WorkerMessage};
 use chimera_domain::units::MonoNs;
-use chimera_runtime::{clock, context};
+use chimera_runtime::clock;
 use chimera_wire::api::{ExperimentSummary, Submission};
 use chimera_wire::{WireError, pb};
 use futures::{Stream, StreamExt as _};
@@ -98,8 +98,8 @@ impl chimera_wire::control_server::Control for ControlService {
         &self,
         request: Request<pb::SubmitRequest>,
     ) -> Result<Response<pb::SubmitResponse>, Status> {
+        // Its parent is the server's span, which has taken over the caller's trace.
         let span = tracing::info_span!("coordinator.experiment.submit");
-        context::adopt_metadata(&span, request.metadata());
         let submission = Submission::try_from(request.into_inner()).map_err(|e| bad_request(&e))?;
         let id = self.take(submission).instrument(span).await.map_err(|e| e.status())?;
         Ok(Response::new(id.into()))
@@ -153,7 +153,7 @@ impl chimera_wire::control_server::Control for ControlService {
         &self,
         _request: Request<pb::WorkersRequest>,
     ) -> Result<Response<pb::WorkersResponse>, Status> {
-        Ok(Response::new(self.registry.list().iter().map(pb::WorkerInfo::from).collect()))
+        Ok(Response::new(self.registry.list().into_iter().collect()))
     }
 }
 

@@ -23,7 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chimera_domain::control::{ControlRecord, Invalid, InvalidReason, LegVerdict};
-use chimera_runtime::bus::{Bus, StreamLimits};
+use chimera_runtime::bus::Bus;
+use chimera_runtime::server::GrpcServer;
 use chimera_runtime::{clock, server};
 use chimera_wire::control_server::ControlServer;
 use chimera_wire::worker_sessions_server::WorkerSessionsServer;
@@ -50,6 +51,9 @@ const QUEUE_CAPACITY: usize = 64;
 /// How often leases are looked at; a tenth of the shortest sensible lease.
 const LEASE_CHECK: Duration = Duration::from_millis(200);
 
+/// How long calls may go on after the sessions were told to end.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
 /// A coordinator that owns its address and its log, and serves nobody yet.
 pub struct Coordinator {
     listener: TcpListener,
@@ -67,13 +71,13 @@ impl Coordinator {
     /// # Errors
     /// When the address is taken, or the bus or the log cannot be had.
     pub async fn bind(config: Config, bus: &Bus) -> Result<Self, CoordinatorError> {
-        let address = config.listen;
-        let bound = TcpListener::bind(address).await;
-        let listener = bound.map_err(|source| CoordinatorError::Bind { address, source })?;
-        let address = listener
-            .local_addr()
-            .map_err(|source| CoordinatorError::Bind { address, source })?;
-        bus.ensure_streams(&StreamLimits::default()).await?;
+        let listener = server::bind(&config.listen.to_string()).await?;
+        let address = listener.local_addr().unwrap_or(config.listen);
+        for stream in bus.ensure_streams(&config.streams).await? {
+            for difference in &stream.differences {
+                tracing::warn!(stream = %stream.stream, %difference, "a stream is not as asked for");
+            }
+        }
         let (log, events) = ControlLog::open(bus).await?;
         let replayed = experiment::replay(&events, config.start_lead_ms);
         for (experiment, run, attempt) in &replayed.open_legs {
@@ -157,14 +161,19 @@ impl Coordinator {
             end.cancel();
         });
         tasks.close();
-        let routes = server::routes(chimera_wire::FILE_DESCRIPTOR_SET)
-            .map_err(|e| CoordinatorError::Serve(e.into()))?
-            .add_service(ControlServer::new(control))
-            .add_service(WorkerSessionsServer::new(sessions));
-        let served = server::serve(routes, listener, sessions_end.clone()).await;
+        let served = async {
+            let (mut server, health) = GrpcServer::new(chimera_wire::FILE_DESCRIPTOR_SET).await?;
+            server
+                .routes()
+                .add_service(ControlServer::new(control))
+                .add_service(WorkerSessionsServer::new(sessions));
+            health.set_ready(true).await;
+            server.serve(listener, sessions_end.clone(), DRAIN_GRACE).await
+        }
+        .await;
         // The server may have failed by itself: nothing may run on without it.
         sessions_end.cancel();
         tasks.wait().await;
-        served.map_err(|e| CoordinatorError::Serve(e.into()))
+        Ok(served?)
     }
 }

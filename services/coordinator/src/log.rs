@@ -11,13 +11,16 @@ use std::time::Duration;
 
 use chimera_domain::control::{ControlEvent, ControlRecord};
 use chimera_domain::ids::{ExperimentId, RunId};
-use chimera_runtime::bus::{Bus, BusError, PublishError, Publisher};
-use chimera_runtime::{clock, context};
+use chimera_runtime::bus::{Bus, Expect, PublishError, Publisher, ReadError, StoredMessage};
+use chimera_runtime::clock;
+use bytes::Bytes;
+use chimera_wire::WireError;
 use chimera_wire::codec;
 use chimera_wire::subject::{self, Filter, StreamName, Subject};
 use futures::StreamExt as _;
 use thiserror::Error;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 /// How long an append may take: a bus that restarts is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,10 +36,10 @@ pub enum LogError {
     Publish(#[from] PublishError),
     /// The log could not be read back.
     #[error("the control log could not be read")]
-    Read(#[from] BusError),
+    Read(#[from] ReadError),
     /// A record of ours has no encoding.
     #[error("a control record could not be encoded")]
-    Encode(#[from] chimera_wire::WireError),
+    Encode(#[from] WireError),
 }
 
 /// Which part of the log a record belongs to.
@@ -83,27 +86,19 @@ impl ControlLog {
     /// # Errors
     /// When the bus cannot be read or written, or another coordinator claims at the same moment.
     pub(crate) async fn open(bus: &Bus) -> Result<(Self, Vec<ControlEvent>), LogError> {
-        let publisher = bus.publisher();
+        // Not tied to the shutdown: the last record of a leg is written while the process stops.
+        let publisher = bus.publisher(PATIENCE, CancellationToken::new());
         let mut written = Written::default();
         let mut events = Vec::new();
-        let mut stored = bus.replay(StreamName::Ctrl, Filter::Ctrl).await?;
+        let mut stored = bus.replay(StreamName::Ctrl, &Filter::Ctrl, 0);
         while let Some(message) = stored.next().await {
             let message = message?;
-            let decoded = match &message.subject {
-                Ok(Subject::Ctrl { experiment, run }) => {
-                    codec::decode_control_event(experiment, run.as_ref(), &message.payload)
-                        .map(Some)
+            match decode(&message) {
+                Ok((subject, event)) => {
+                    written.last.insert(subject, message.sequence);
+                    events.extend(event);
                 }
-                Ok(_) => Ok(None),
-                Err(error) => Err(error.clone()),
-            };
-            if let Ok(subject) = &message.subject {
-                written.last.insert(subject.clone(), message.sequence);
-            }
-            match decoded {
-                Ok(Some(event)) => events.push(event),
-                Ok(None) => {}
-                // The analyzer keeps dead letters; for control they cannot count.
+                // The analyzer keeps dead letters; a decision that cannot be read cannot count.
                 Err(error) => {
                     tracing::error!(sequence = message.sequence, %error, "a control record cannot be read");
                 }
@@ -112,7 +107,7 @@ impl ControlLog {
         let last = written.last.get(&Subject::Epoch).copied().unwrap_or(0);
         let id = format!("ctrl.epoch.{last}.{}", clock::wall_unix_ns());
         let ack = publisher
-            .publish_cas(&Subject::Epoch, &id, context::nats_headers(), Vec::new().into(), last, PATIENCE)
+            .publish_cas(&Subject::Epoch, &id, Bytes::new(), Expect::LastOnSubject(last))
             .await
             .map_err(replaced)?;
         written.last.insert(Subject::Epoch, ack.sequence);
@@ -147,7 +142,7 @@ impl ControlLog {
         let last = written.last.get(&subject).copied().unwrap_or(0);
         let ack = self
             .publisher
-            .publish_cas(&subject, &id, context::nats_headers(), payload.into(), last, PATIENCE)
+            .publish_cas(&subject, &id, payload.into(), Expect::LastOnSubject(last))
             .await
             .map_err(replaced)?;
         written.last.insert(subject, ack.sequence);
@@ -155,6 +150,20 @@ impl ControlLog {
     }
 }
 
+fn decode(message: &StoredMessage) -> Result<(Subject, Option<ControlEvent>), WireError> {
+    let subject: Subject = message.subject.parse()?;
+    let event = match &subject {
+        Subject::Ctrl { experiment, run } => {
+            Some(codec::decode_control_event(experiment, run.as_ref(), &message.payload)?)
+        }
+        _ => None,
+    };
+    Ok((subject, event))
+}
+
 fn replaced(error: PublishError) -> LogError {
-    if error.is_conflict() { LogError::Replaced(error) } else { LogError::Publish(error) }
+    match error {
+        PublishError::Conflict { .. } => LogError::Replaced(error),
+        other => LogError::Publish(other),
+    }
 }

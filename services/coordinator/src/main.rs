@@ -1,28 +1,32 @@
 //! The coordinator as a process.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use chimera_runtime::bus::{Bus, BusConfig};
-use chimera_runtime::{config, exit, shutdown, telemetry};
+use chimera_runtime::bus::Bus;
+use chimera_runtime::{config, exit, shutdown, telemetry, tls, version};
 use coordinator::{Args, Config, Coordinator};
+
+/// Longest wait for the last messages when the process ends.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let args: Args = match exit::parse() {
         Ok(args) => args,
         Err(code) => return code,
     };
-    exit::report(run(&args))
+    shutdown::run_main(CLOSE_LIMIT, run(&args))
 }
 
-#[tokio::main]
 async fn run(args: &Args) -> anyhow::Result<()> {
-    let config = Config::resolve(args, chimera_runtime::version::software().to_owned())?;
-    let telemetry = telemetry::init("coordinator", &args.telemetry)?;
+    tls::install_provider();
+    let (config, bus) = Config::resolve(args, version::software())?;
+    let telemetry = telemetry::init(&args.log, "coordinator", version::VERSION)?;
     config::log_resolved("coordinator", &config);
     let shutdown = shutdown::on_signals(|| {})?;
-    let bus = Bus::connect(BusConfig::new(&config.nats_url, "coordinator")).await?;
-    let served = Coordinator::bind(config, &bus).await?.serve(shutdown).await;
-    bus.drain().await;
-    telemetry.shutdown().await;
+    let bus = Bus::connect(bus).await?;
+    let served = async { Coordinator::bind(config, &bus).await?.serve(shutdown).await }.await;
+    bus.close(CLOSE_LIMIT).await;
+    telemetry.shutdown(CLOSE_LIMIT).await;
     Ok(served?)
 }

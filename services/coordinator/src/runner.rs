@@ -327,32 +327,34 @@ impl Gang<'_> {
     /// A session's words as an input, if they are about this attempt.
     fn input(&self, heard: Heard) -> Option<Input> {
         match heard {
-            Heard::Message(_, message) => self.message(*message),
+            Heard::Message(worker, message) => self.message(&worker, *message),
             Heard::Lost(worker, detail) => Some(Input::WorkerLost { worker, detail }),
             Heard::Expired(worker, detail) => Some(Input::LeaseLost { worker, detail }),
             Heard::Joined => None,
         }
     }
 
-    fn message(&self, message: WorkerMessage) -> Option<Input> {
-        let (leg, input) = match message {
+    fn message(&self, from: &WorkerId, message: WorkerMessage) -> Option<Input> {
+        let (leg, agent, input) = match message {
             WorkerMessage::LeaseReply { leg, agent, refused } => {
-                (leg, Input::LeaseReply { agent, refused })
+                (leg, agent.clone(), Input::LeaseReply { agent, refused })
             }
             WorkerMessage::Ready { leg, agent, pin, warm_ns } => {
                 let input = match self.wrong_digest(&agent, &pin) {
-                    Some(why) => Input::NotReady { agent, why },
-                    None => Input::Ready { agent, pin, warm_ns },
+                    Some(why) => Input::NotReady { agent: agent.clone(), why },
+                    None => Input::Ready { agent: agent.clone(), pin, warm_ns },
                 };
-                (leg, input)
+                (leg, agent, input)
             }
-            WorkerMessage::NotReady { leg, agent, why } => (leg, Input::NotReady { agent, why }),
+            WorkerMessage::NotReady { leg, agent, why } => {
+                (leg, agent.clone(), Input::NotReady { agent, why })
+            }
             WorkerMessage::Started { leg, agent, planned, actual } => {
-                (leg, Input::Started { agent, planned, actual })
+                (leg, agent.clone(), Input::Started { agent, planned, actual })
             }
-            WorkerMessage::Idle { leg, agent } => (leg, Input::Idle { agent }),
+            WorkerMessage::Idle { leg, agent } => (leg, agent.clone(), Input::Idle { agent }),
             WorkerMessage::Finished { leg, agent, failure, .. } => {
-                (leg, Input::Finished { agent, failure })
+                (leg, agent.clone(), Input::Finished { agent, failure })
             }
             WorkerMessage::Hello(_)
             | WorkerMessage::Heartbeat { .. }
@@ -360,6 +362,10 @@ impl Gang<'_> {
         };
         if leg != self.leg_ref {
             tracing::info!(run_id = %leg.run, epoch = leg.epoch, "words about another attempt ignored");
+            return None;
+        }
+        if self.worker_of(&agent) != Some(from) {
+            tracing::warn!(worker = %from, %agent, "a worker spoke for an agent that it does not run");
             return None;
         }
         Some(input)
