@@ -4,7 +4,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{At, Sink};
+use super::error::{At, MAX_ERRORS, Sink};
 
 /// Deepest nesting accepted: a valid spec needs 4.
 pub(super) const MAX_DEPTH: usize = 16;
@@ -80,6 +80,10 @@ pub(super) fn from_toml(text: &str, sink: &mut Sink) -> Option<Node> {
             continue;
         }
         sink.push(at, "", format!("not valid TOML: {}", error.message()), "");
+        if sink.count() >= MAX_ERRORS {
+            // A text this broken is no TOML at all: how often, nobody needs to know.
+            break;
+        }
     }
     None
 }

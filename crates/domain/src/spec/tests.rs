@@ -42,6 +42,27 @@ fn the_examples_are_valid_and_survive_their_canonical_form() {
 }
 
 #[test]
+fn the_reference_names_every_option_and_its_examples_are_valid() {
+    let reference = include_str!("../../../../docs/spec.md");
+    let examples = reference
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    let mut seen = 0;
+    for text in examples {
+        toml(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
+    for key in OptionKey::ALL {
+        assert!(
+            reference.contains(&format!("| `{}` |", key.as_str())),
+            "{key:?}"
+        );
+    }
+}
+
+#[test]
 fn what_is_left_out_has_the_documented_default() {
     let spec = toml(SMALL).unwrap();
     assert_eq!(spec.seed(), 42);
