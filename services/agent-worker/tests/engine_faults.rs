@@ -2,8 +2,6 @@
 //! nothing is retried, and what is read stays bounded.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     reason = "tests stop at the first surprise"
 )]
 
