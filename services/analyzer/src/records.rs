@@ -1,0 +1,114 @@
+//! The records of one experiment, whole: what a report is made of, live or from a bundle.
+
+use std::collections::BTreeMap;
+
+use chimera_domain::control::ControlEvent;
+use chimera_domain::event::{AgentEvent, AgentRecord};
+use chimera_domain::ids::AgentKey;
+use chimera_domain::render::{self, File};
+use chimera_domain::report::{self, Environment, Input, Integrity, Report};
+use chimera_domain::telemetry::TelemetryBatch;
+use chimera_domain::timeline::StreamId;
+use chimera_wire::codec::StreamHash;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why no report came of the records.
+#[derive(Debug, Error)]
+pub enum ReportError {
+    /// The records are no experiment.
+    #[error("the records make no report")]
+    Build(#[from] report::BuildError),
+    /// A part has no textual form.
+    #[error("the report cannot be written out")]
+    Render(#[from] render::RenderError),
+}
+
+/// A message that could not be decoded. It is kept in the dead-letter stream, here only counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Where it had come.
+    pub subject: String,
+    /// Whose stream it belongs to, if the subject says.
+    pub key: Option<AgentKey>,
+    /// Why it could not be read.
+    pub reason: String,
+}
+
+/// Everything that was said about one experiment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Records {
+    /// The coordinator's log.
+    pub control: Vec<ControlEvent>,
+    /// The agents' records.
+    pub events: Vec<AgentEvent>,
+    /// Telemetry of the time of the experiment.
+    pub telemetry: Vec<TelemetryBatch>,
+    /// What could not be read.
+    pub dead: Vec<DeadLetter>,
+}
+
+/// A report with all its files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rendered {
+    /// The report.
+    pub report: Report,
+    /// Its files by path, `report.json` among them.
+    pub files: Vec<File>,
+    /// Further copies of records that were dropped; true of this delivery only.
+    pub duplicates: u64,
+}
+
+impl Records {
+    /// Computes the report. The same records give the same bytes, in any order.
+    ///
+    /// # Errors
+    /// When the records are no experiment.
+    pub fn render(&self, environment: &Environment) -> Result<Rendered, ReportError> {
+        let input = Input::new(&self.control, &self.events, environment.clone())
+            .with_telemetry(&self.telemetry)
+            .with_integrity(self.integrity());
+        let built = report::build_counted(&input)?;
+        let outputs = report::outputs(&self.control, &self.events)?;
+        let files = render::files(&built.report, &outputs)?;
+        Ok(Rendered { report: built.report, files, duplicates: built.duplicates })
+    }
+
+    fn integrity(&self) -> Integrity {
+        let mut integrity = Integrity { hashes: self.hashes(), ..Integrity::default() };
+        for letter in &self.dead {
+            match &letter.key {
+                Some(key) => *integrity.dead_letters.entry(key.clone()).or_default() += 1,
+                None => integrity.stray_dead_letters += 1,
+            }
+        }
+        integrity
+    }
+
+    /// Encodes every stream again and compares with the hash at its end. A stream without an end
+    /// has nothing to compare with; its gap is found elsewhere.
+    fn hashes(&self) -> BTreeMap<StreamId, bool> {
+        let mut streams: BTreeMap<StreamId, BTreeMap<u64, &AgentEvent>> = BTreeMap::new();
+        for event in &self.events {
+            let id = StreamId { key: event.key.clone(), epoch: event.epoch };
+            // The first copy stands; another content under one number is a flaw of its own.
+            streams.entry(id).or_default().entry(event.n).or_insert(event);
+        }
+        streams
+            .into_iter()
+            .filter_map(|(id, stream)| {
+                let end = stream.values().find_map(|event| match &event.record {
+                    AgentRecord::End(end) => Some(end),
+                    _ => None,
+                })?;
+                let mut hash = StreamHash::new();
+                for event in stream.values() {
+                    if !matches!(event.record, AgentRecord::End(_)) {
+                        hash.push_event(event);
+                    }
+                }
+                Some((id, hash.to_hex() == end.sha256))
+            })
+            .collect()
+    }
+}
