@@ -207,17 +207,34 @@ impl<E: FnMut(AgentRecord)> Run<'_, E> {
             let detail = format!("{}: at most {tokens} tokens, {note}", step.as_str());
             Ok((prompt, detail))
         })?;
+        let Assignment {
+            leg_ref,
+            agent: planned,
+            ..
+        } = self.context.assignment;
+        let request_id = request_id(self.context.assignment, step)?;
+        // Held, not entered: entering it on every poll would cost time between two stamps.
+        let span = tracing::info_span!(
+            "worker.request.generate",
+            run_id = %leg_ref.run,
+            agent_id = %planned.id,
+            request_id = %request_id,
+            step = step.as_str(),
+        );
+        let mut headers = HeaderMap::new();
+        span.in_scope(|| chimera_runtime::context::inject(&mut headers));
         let request = ChatRequest {
-            request_id: request_id(self.context.assignment, step)?,
+            request_id,
             step: step.as_str().to_owned(),
             messages: vec![Message::user(prompt.content)],
-            headers: HeaderMap::new(),
+            headers,
         };
         let outcome = self
             .context
             .engine
             .chat(&request, &self.context.cancel)
             .await;
+        drop(span);
         (self.emit)(AgentRecord::Request(outcome.record.clone()));
         if let Some(error) = &outcome.record.error {
             return Err(request_failure(step, error));
