@@ -108,7 +108,9 @@ pub async fn run(
     }
     // Full-queue policy: wait. A user whose record cannot be taken asks later; nothing is lost and
     // nobody else waits. Two per user, so that one can be written while the next comes.
-    let capacity = usize::try_from(config.concurrency).unwrap_or(usize::MAX).saturating_mul(2);
+    let capacity = usize::try_from(config.concurrency)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(2);
     let (records, received) = mpsc::channel(capacity);
     let writer = writer::start(sink, received).map_err(ProbeError::Write)?;
     let cpu_before = cpu_ns();
@@ -131,14 +133,28 @@ fn check(config: &ProbeConfig) -> Result<(), ProbeError> {
         if (min..=max).contains(&value) {
             return Ok(());
         }
-        Err(ProbeError::OutOfBounds { what, value, bounds: format!("{min} to {max}") })
+        Err(ProbeError::OutOfBounds {
+            what,
+            value,
+            bounds: format!("{min} to {max}"),
+        })
     };
     let tokens = u64::from(config.engine.options.num_predict);
     let requests = u64::from(config.requests);
-    bound("concurrency", u64::from(config.concurrency), 1, u64::from(MAX_CONCURRENCY))?;
+    bound(
+        "concurrency",
+        u64::from(config.concurrency),
+        1,
+        u64::from(MAX_CONCURRENCY),
+    )?;
     bound("requests", requests, 1, NONCES)?;
     bound("tokens per request", tokens, 1, MAX_TOKENS)?;
-    bound("requests times tokens", requests.saturating_mul(tokens), 1, MAX_TOKENS)
+    bound(
+        "requests times tokens",
+        requests.saturating_mul(tokens),
+        1,
+        MAX_TOKENS,
+    )
 }
 
 /// Nonces have eight digits.

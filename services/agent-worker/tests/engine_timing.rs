@@ -2,7 +2,11 @@
 //!
 //! An accuracy check, not a race: each stamp is compared with the recorded instant of the very
 //! token it belongs to, so that a fake that was late itself changes nothing.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests stop at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests stop at the first surprise"
+)]
 
 use std::time::Duration;
 
@@ -29,8 +33,15 @@ fn true_tpot(truth: &RequestTruth) -> f64 {
 async fn client_times_are_the_true_ones_within_a_millisecond() {
     for kind in [EngineKind::Ollama, EngineKind::Openai] {
         let script = Script::timed(Duration::from_millis(200), Duration::from_millis(20));
-        let engine = FakeEngine::start(FakeConfig { script, ..FakeConfig::new(kind) }).unwrap();
-        let options = EngineOptions { num_predict: TOKENS, ..EngineOptions::default() };
+        let engine = FakeEngine::start(FakeConfig {
+            script,
+            ..FakeConfig::new(kind)
+        })
+        .unwrap();
+        let options = EngineOptions {
+            num_predict: TOKENS,
+            ..EngineOptions::default()
+        };
         let config = EngineConfig::new(engine.url().parse().unwrap(), kind, "fake", options);
         let client = EngineClient::new(config).unwrap();
         let (mut ttft_errors, mut tpot_errors, mut stamp_errors) = (vec![], vec![], vec![]);
@@ -41,7 +52,10 @@ async fn client_times_are_the_true_ones_within_a_millisecond() {
                 messages: vec![Message::user("How late are you?")],
                 headers: HeaderMap::new(),
             };
-            let record = client.chat(&request, &CancellationToken::new()).await.record;
+            let record = client
+                .chat(&request, &CancellationToken::new())
+                .await
+                .record;
             assert_eq!(record.error, None);
             assert_eq!(record.chunk_ns.len(), 100);
             let truth = engine.truth_of(request.request_id.as_str()).unwrap();
@@ -56,17 +70,26 @@ async fn client_times_are_the_true_ones_within_a_millisecond() {
             }
             // The script itself: never early, and what it says is what is measured.
             assert!(true_ttft >= 200_000_000);
-            assert!((true_tpot(&truth) / 1e6 - 20.0).abs() < 1.0, "the fake itself is off");
+            assert!(
+                (true_tpot(&truth) / 1e6 - 20.0).abs() < 1.0,
+                "the fake itself is off"
+            );
         }
-        for (what, mut errors) in
-            [("TTFT", ttft_errors), ("TPOT", tpot_errors), ("each stamp", stamp_errors)]
-        {
+        for (what, mut errors) in [
+            ("TTFT", ttft_errors),
+            ("TPOT", tpot_errors),
+            ("each stamp", stamp_errors),
+        ] {
             errors.sort_by(f64::total_cmp);
             let p99 = quantile(&errors, 0.99).unwrap();
             println!("{} {what}: p99 of the error {p99:.3} ms", kind.as_str());
             // Stamps of single tokens feel every other process of a busy test machine.
             let limit = if what == "each stamp" { 5.0 } else { 1.0 };
-            assert!(p99 < limit, "{} {what}: p99 of the error is {p99} ms", kind.as_str());
+            assert!(
+                p99 < limit,
+                "{} {what}: p99 of the error is {p99} ms",
+                kind.as_str()
+            );
         }
     }
 }

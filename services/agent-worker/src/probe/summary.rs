@@ -104,7 +104,9 @@ impl Tally {
     }
 
     pub(super) fn summary(self, client_cpu_s: f64) -> ProbeSummary {
-        let wall_s = self.span.map(|(first, last)| ns_to_s(last.saturating_sub(first)));
+        let wall_s = self
+            .span
+            .map(|(first, last)| ns_to_s(last.saturating_sub(first)));
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 tokens")]
         let tokens = self.output_tokens as f64;
         ProbeSummary {

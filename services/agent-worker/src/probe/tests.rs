@@ -24,19 +24,34 @@ impl Write for Shared {
 impl Shared {
     fn lines(&self) -> Vec<Value> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }
 
 fn fake(kind: EngineKind) -> FakeEngine {
     let script = Script::timed(Duration::from_millis(10), Duration::from_millis(2));
-    FakeEngine::start(FakeConfig { script, ..FakeConfig::new(kind) }).unwrap()
+    FakeEngine::start(FakeConfig {
+        script,
+        ..FakeConfig::new(kind)
+    })
+    .unwrap()
 }
 
 fn config(engine: &FakeEngine, kind: EngineKind, concurrency: u32, requests: u32) -> ProbeConfig {
-    let options = EngineOptions { num_predict: 5, ..EngineOptions::default() };
+    let options = EngineOptions {
+        num_predict: 5,
+        ..EngineOptions::default()
+    };
     let engine = EngineConfig::new(engine.url().parse().unwrap(), kind, "fake", options);
-    ProbeConfig { engine, concurrency, requests, prompt: None, warm: true }
+    ProbeConfig {
+        engine,
+        concurrency,
+        requests,
+        prompt: None,
+        warm: true,
+    }
 }
 
 #[tokio::test]
@@ -45,7 +60,9 @@ async fn every_request_gives_a_line_with_the_agreed_members() {
         let engine = fake(kind);
         let out = Shared::default();
         let config = config(&engine, kind, 3, 10);
-        let summary = run(config, out.clone(), &CancellationToken::new()).await.unwrap();
+        let summary = run(config, out.clone(), &CancellationToken::new())
+            .await
+            .unwrap();
         assert_eq!((summary.requests, summary.succeeded), (10, 10));
         assert_eq!(summary.output_tokens, 50);
         assert_eq!(summary.ttft_ms.unwrap().n, 10);
@@ -55,7 +72,9 @@ async fn every_request_gives_a_line_with_the_agreed_members() {
         let lines = out.lines();
         assert_eq!(lines.len(), 10);
         for line in &lines {
-            let truth = engine.truth_of(line["x_request_id"].as_str().unwrap()).unwrap();
+            let truth = engine
+                .truth_of(line["x_request_id"].as_str().unwrap())
+                .unwrap();
             assert!(line["start_mono_ns"].as_u64().unwrap() <= truth.received.0);
             assert_eq!(line["token_us"].as_array().unwrap().len(), 5);
             assert_eq!(line["tokens"], 5);
@@ -67,7 +86,12 @@ async fn every_request_gives_a_line_with_the_agreed_members() {
         // No prompt begins like another, and all are of one length.
         let mut prompts: Vec<String> = engine.truth()[1..]
             .iter()
-            .map(|t| t.body["messages"][0]["content"].as_str().unwrap().to_owned())
+            .map(|t| {
+                t.body["messages"][0]["content"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect();
         assert!(prompts.iter().all(|p| p.len() == prompts[0].len()));
         prompts.sort();
@@ -81,10 +105,15 @@ async fn failures_are_counted_by_class_and_measured_by_none() {
     let engine = fake(EngineKind::Ollama);
     engine.fault_next(None);
     engine.fault_next(Some(Fault::EofWithoutDone { after: 2 }));
-    engine.fault_next(Some(Fault::Status { status: 503, body: "{}".to_owned() }));
+    engine.fault_next(Some(Fault::Status {
+        status: 503,
+        body: "{}".to_owned(),
+    }));
     let out = Shared::default();
     let config = config(&engine, EngineKind::Ollama, 1, 4);
-    let summary = run(config, out.clone(), &CancellationToken::new()).await.unwrap();
+    let summary = run(config, out.clone(), &CancellationToken::new())
+        .await
+        .unwrap();
     assert_eq!((summary.requests, summary.succeeded), (4, 2));
     assert_eq!(summary.errors[&RequestErrorKind::NoDone], 1);
     assert_eq!(summary.errors[&RequestErrorKind::Status], 1);
@@ -108,7 +137,13 @@ async fn a_stop_ends_the_probe_with_what_it_has() {
         shutdown.cancel();
     });
     let summary = summary.unwrap();
-    assert_eq!((summary.requests, summary.errors[&RequestErrorKind::Cancelled]), (2, 2));
+    assert_eq!(
+        (
+            summary.requests,
+            summary.errors[&RequestErrorKind::Cancelled]
+        ),
+        (2, 2)
+    );
     assert_eq!(summary.ttft_ms, None);
     assert_eq!(summary.tokens_per_s, None);
 }
@@ -126,7 +161,9 @@ async fn a_full_disk_is_an_error() {
     }
     let engine = fake(EngineKind::Ollama);
     let config = config(&engine, EngineKind::Ollama, 1, 50);
-    let error = run(config, Full, &CancellationToken::new()).await.unwrap_err();
+    let error = run(config, Full, &CancellationToken::new())
+        .await
+        .unwrap_err();
     assert!(matches!(error, ProbeError::Write(_)), "{error}");
 }
 
@@ -135,7 +172,9 @@ async fn numbers_out_of_bounds_are_refused_before_anything_is_sent() {
     let engine = fake(EngineKind::Ollama);
     for (concurrency, requests) in [(0, 1), (1, 0), (5000, 1), (1, 1_000_000_000)] {
         let config = config(&engine, EngineKind::Ollama, concurrency, requests);
-        let error = run(config, Shared::default(), &CancellationToken::new()).await.unwrap_err();
+        let error = run(config, Shared::default(), &CancellationToken::new())
+            .await
+            .unwrap_err();
         assert!(matches!(error, ProbeError::OutOfBounds { .. }));
     }
     assert!(engine.truth().is_empty());
@@ -143,7 +182,9 @@ async fn numbers_out_of_bounds_are_refused_before_anything_is_sent() {
 
 #[test]
 fn nonces_do_not_repeat() {
-    let mut all: Vec<u64> = (0..100_000).map(|n| nonce(MonoNs(123_456_789_012), n)).collect();
+    let mut all: Vec<u64> = (0..100_000)
+        .map(|n| nonce(MonoNs(123_456_789_012), n))
+        .collect();
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), 100_000);

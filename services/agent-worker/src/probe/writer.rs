@@ -57,19 +57,21 @@ pub(super) fn start(
     sink: impl Write + Send + 'static,
     mut records: mpsc::Receiver<RequestRecord>,
 ) -> io::Result<JoinHandle<io::Result<Tally>>> {
-    std::thread::Builder::new().name("probe-writer".to_owned()).spawn(move || {
-        let mut out = BufWriter::new(sink);
-        let mut tally = Tally::default();
-        while let Some(record) = records.blocking_recv() {
-            serde_json::to_writer(&mut out, &ProbeLine::of(&record))?;
-            out.write_all(b"\n")?;
-            tally.take(&record);
-            if records.is_empty() {
-                // Nothing waits: let a reader of the file see whole lines.
-                out.flush()?;
+    std::thread::Builder::new()
+        .name("probe-writer".to_owned())
+        .spawn(move || {
+            let mut out = BufWriter::new(sink);
+            let mut tally = Tally::default();
+            while let Some(record) = records.blocking_recv() {
+                serde_json::to_writer(&mut out, &ProbeLine::of(&record))?;
+                out.write_all(b"\n")?;
+                tally.take(&record);
+                if records.is_empty() {
+                    // Nothing waits: let a reader of the file see whole lines.
+                    out.flush()?;
+                }
             }
-        }
-        out.flush()?;
-        Ok(tally)
-    })
+            out.flush()?;
+            Ok(tally)
+        })
 }
