@@ -1,6 +1,6 @@
 //! Owns one engine instance, runs an agent on it, stamps every token.
 //!
-//! - [`engine`]: the measuring path.
+//! - [`engine`]: the measuring path; [`probe`]: a quick look at one instance by it.
 //! - [`workload`]: what the agents do; [`agent`]: one agent's steps on one engine.
 //! - `job`: an agent on its own thread; `session`: the coordinator's commands and the lease.
 //! - `recorder`, [`spool`]: records to disk and bus.
@@ -17,6 +17,7 @@ mod fence;
 mod job;
 pub mod launcher;
 mod pin;
+pub mod probe;
 mod recorder;
 mod session;
 pub mod spool;
