@@ -1,0 +1,157 @@
+//! Ticks put together into batches, and the book of gaps. Pure: it is told the time.
+
+use std::collections::BTreeMap;
+
+use chimera_domain::ids::NodeId;
+use chimera_domain::telemetry::series::MAX_SPACING_PERIODS;
+use chimera_domain::telemetry::{
+    Gap, GapReason, GpuFacts, ProbeStatus, Sample, Source, TelemetryBatch,
+};
+use chimera_domain::units::{ClockReading, MonoNs};
+
+use crate::probe::Away;
+
+/// Puts ticks together into batches.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    node: NodeId,
+    started: MonoNs,
+    period_ns: u64,
+    seq: u64,
+    last_tick: Option<MonoNs>,
+    /// When each source was read last.
+    last_read: BTreeMap<Source, MonoNs>,
+    /// Absences that go on.
+    open: BTreeMap<Source, Open>,
+    samples: Vec<Sample>,
+    gaps: Vec<Gap>,
+}
+
+#[derive(Debug)]
+struct Open {
+    from: MonoNs,
+    reason: GapReason,
+    detail: String,
+}
+
+impl Open {
+    fn until(&self, source: &Source, to: MonoNs) -> Gap {
+        Gap {
+            from: self.from,
+            to,
+            source: source.clone(),
+            reason: self.reason,
+            detail: self.detail.clone(),
+        }
+    }
+}
+
+impl Assembler {
+    pub(crate) fn new(node: NodeId, started: MonoNs, period_ns: u64) -> Self {
+        Self {
+            node,
+            started,
+            period_ns,
+            seq: 0,
+            last_tick: None,
+            last_read: BTreeMap::new(),
+            open: BTreeMap::new(),
+            samples: Vec::new(),
+            gaps: Vec::new(),
+        }
+    }
+
+    /// Takes one tick.
+    pub(crate) fn tick(&mut self, sample: Sample, away: Vec<Away>) {
+        let at = sample.at;
+        if let Some(last) = self.last_tick
+            && at
+                .since(last)
+                .is_some_and(|ns| ns > self.period_ns.saturating_mul(MAX_SPACING_PERIODS))
+        {
+            self.gaps.push(Gap {
+                from: last,
+                to: at,
+                source: Source::Sampler,
+                reason: GapReason::Stalled,
+                detail: "the sampler came too late to its ticks".to_owned(),
+            });
+        }
+        self.last_tick = Some(at);
+
+        let open = std::mem::take(&mut self.open);
+        for (source, gap) in open {
+            let same = away
+                .iter()
+                .any(|a| a.source == source && a.reason == gap.reason);
+            if same {
+                self.open.insert(source, gap);
+            } else {
+                self.gaps.push(gap.until(&source, at));
+                // If it is still away, for another reason, that absence begins here.
+                self.last_read.insert(source, at);
+            }
+        }
+        for Away {
+            source,
+            reason,
+            detail,
+        } in away
+        {
+            let from = self.last_read.get(&source).copied().unwrap_or(at);
+            self.open.entry(source).or_insert(Open {
+                from,
+                reason,
+                detail,
+            });
+        }
+        for gpu in &sample.gpus {
+            self.last_read.insert(Source::Gpu(gpu.uuid.clone()), at);
+        }
+        if !sample.gpus.is_empty() {
+            self.last_read.insert(Source::Gpus, at);
+        }
+        self.samples.push(sample);
+    }
+
+    /// Takes a gap that someone else noticed.
+    pub(crate) fn gap(&mut self, gap: Gap) {
+        self.gaps.push(gap);
+    }
+
+    /// Whether there is anything to publish.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.gaps.is_empty()
+    }
+
+    /// Closes the batch and begins the next one.
+    pub(crate) fn close(
+        &mut self,
+        clock: ClockReading,
+        gpus: Vec<GpuFacts>,
+        probes: Vec<ProbeStatus>,
+    ) -> TelemetryBatch {
+        let now = clock.mono_ns;
+        for (source, open) in &mut self.open {
+            self.gaps.push(open.until(source, now));
+            open.from = now;
+        }
+        self.seq += 1;
+        let mut gaps = std::mem::take(&mut self.gaps);
+        gaps.sort_by(|a, b| (a.from, a.to, &a.source).cmp(&(b.from, b.to, &b.source)));
+        TelemetryBatch {
+            node: self.node.clone(),
+            sampler_started: self.started,
+            seq: self.seq,
+            clock,
+            period_ns: self.period_ns,
+            gpus,
+            probes,
+            samples: std::mem::take(&mut self.samples),
+            gaps,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
