@@ -29,16 +29,27 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 #[command(next_help_heading = "Logs and traces")]
 pub struct LogArgs {
     /// What to log, e.g. "debug" or "warn,chimera_runtime=debug" [default: info]
-    #[arg(long = "log", env = "RUST_LOG", value_name = "FILTER")]
+    #[arg(
+        long = "log",
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        global = true
+    )]
     pub filter: Option<String>,
     /// How to write logs [default: text]
-    #[arg(long = "log-format", env = "CHIMERA_LOG_FORMAT", value_name = "FORMAT")]
+    #[arg(
+        long = "log-format",
+        env = "CHIMERA_LOG_FORMAT",
+        value_name = "FORMAT",
+        global = true
+    )]
     pub format: Option<LogFormat>,
     /// Send traces to this OpenTelemetry collector (gRPC), e.g. http://127.0.0.1:4317
     #[arg(
         long = "otlp-endpoint",
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        value_name = "URL"
+        value_name = "URL",
+        global = true
     )]
     pub otlp_endpoint: Option<String>,
 }

@@ -1,1 +1,3 @@
 //! The person's tool.
+
+pub mod args;

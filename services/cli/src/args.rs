@@ -1,0 +1,528 @@
+//! The command line. Fields are `Option`s without defaults: once parsed, a default could not be
+//! told from a choice. Numbers are as wide as a person can type them; their bounds are checked with
+//! everything else that a spec can have wrong, all at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use chimera_domain::options::EngineKind;
+use chimera_domain::spec::FlagSpec;
+use chimera_runtime::exit::UsageError;
+use chimera_runtime::telemetry::LogArgs;
+use chimera_runtime::version;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Where a coordinator listens unless told otherwise.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7070";
+/// Where an analyzer listens unless told otherwise.
+pub const DEFAULT_ANALYZER: &str = "http://127.0.0.1:7071";
+
+static VERSION: LazyLock<String> = LazyLock::new(version::software);
+
+/// Measures what really happens when several LLM agents run at once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "chimera",
+    version = VERSION.as_str(),
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "Examples:
+  chimera doctor                              what this machine lacks, and how to get it
+  chimera bench --quick                       measure this machine in three minutes
+  chimera report results/quick --format md    read a result again
+
+Exit codes: 0 good, 1 failed, 64 bad usage or spec."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Write JSON to standard output, for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Logs and traces.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure on this machine: start what is needed, run, report
+    Bench(BenchArgs),
+    /// Start coordinator, workers, telemetry and analyzer on this machine, until Ctrl-C
+    Up(UpArgs),
+    /// Hand an experiment to a coordinator
+    Submit(SubmitArgs),
+    /// List the experiments of a coordinator
+    List(ServerArgs),
+    /// Follow an experiment until it ends
+    Watch(ExperimentArgs),
+    /// Stop an experiment; its runs so far are kept
+    Cancel(ExperimentArgs),
+    /// List the workers of a coordinator
+    Workers(WorkersArgs),
+    /// Show the report of an experiment, from the analyzer or from a folder
+    Report(ReportArgs),
+    /// Compute a bundle's report again from its records alone, and compare the bytes
+    Replay(ReplayArgs),
+    /// Check that a bundle is as it was written and as it computes
+    Verify(VerifyArgs),
+    /// Measure one engine instance quickly, without any service
+    Probe(ProbeArgs),
+    /// Say what this machine lacks for `chimera bench`, and how to get it
+    Doctor(DoctorArgs),
+    /// Write a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Write the JSON Schema of report.json
+    Schema(SchemaArgs),
+}
+
+/// Which engine speaks at an address, or is to be started.
+fn engine() -> impl TypedValueParser<Value = EngineKind> {
+    PossibleValuesParser::new(["ollama", "openai"]).map(|name| match name.as_str() {
+        "ollama" => EngineKind::Ollama,
+        _ => EngineKind::Openai,
+    })
+}
+
+/// `chimera bench`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Examples:
+  chimera bench --quick                       two agents, threads that fit against threads that do not
+  chimera bench examples/two-agents.toml --out results/mine
+  chimera bench --engine ollama --model gemma3:270m --agents 2 --runs 5
+  chimera bench --engine openai --instance http://127.0.0.1:8001 --instance http://127.0.0.1:8002 \\
+      --model gemma3 --num-predict 128
+
+Without --engine, a reachable or installed Ollama is taken, else llama.cpp's server.")]
+pub struct BenchArgs {
+    /// Experiment in TOML or JSON (see docs/spec.md); without it, the options below describe one
+    #[arg(value_name = "SPEC")]
+    pub spec: Option<PathBuf>,
+    /// The quick job: two tests side by side that show contention, sized for two cores
+    #[arg(long)]
+    pub quick: bool,
+    /// Folder for the results; must not exist yet [default: results/<time>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The experiment, where no SPEC describes it.
+    #[command(flatten)]
+    pub flags: FlagArgs,
+}
+
+/// An experiment described by options.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Experiment, instead of SPEC")]
+pub struct FlagArgs {
+    /// Protocol of the engines [default: what this machine has]
+    #[arg(long, value_name = "ENGINE", value_parser = engine())]
+    pub engine: Option<EngineKind>,
+    /// Attach to an engine that runs already; once per agent. Without it engines are started
+    #[arg(long = "instance", value_name = "URL")]
+    pub instances: Vec<String>,
+    /// Model, by the name that the engine knows it by
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Agents, each pinned to an instance of its own [default: 2]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub agents: Option<u64>,
+    /// Repeats; each has its own solo baselines [default: 3]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub runs: Option<u64>,
+    /// Context length
+    #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
+    pub num_ctx: Option<u64>,
+    /// Layers on the GPU
+    #[arg(long, value_name = "LAYERS", allow_negative_numbers = true)]
+    pub num_gpu: Option<u64>,
+    /// Threads of each engine
+    #[arg(long, value_name = "THREADS", allow_negative_numbers = true)]
+    pub num_thread: Option<u64>,
+    /// Output tokens per request
+    #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
+    pub num_predict: Option<u64>,
+    /// Sampling temperature; 0 is greedy
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Seed of the order of runs and of sampling
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+    /// Folder of CSV files for the agents to work on [default: the data shipped with Chimera]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<String>,
+    /// Name of the experiment
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+impl FlagArgs {
+    /// The same for the one door to a checked spec.
+    #[must_use]
+    pub fn spec(&self) -> FlagSpec {
+        FlagSpec {
+            engine: self.engine,
+            instances: self.instances.clone(),
+            model: self.model.clone(),
+            agents: self.agents,
+            runs: self.runs,
+            num_ctx: self.num_ctx,
+            num_gpu: self.num_gpu,
+            num_thread: self.num_thread,
+            num_predict: self.num_predict,
+            temperature: self.temperature,
+            seed: self.seed,
+            data: self.data.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// The options that were given, as typed.
+    fn given(&self) -> Vec<&'static str> {
+        [
+            ("--engine", self.engine.is_some()),
+            ("--instance", !self.instances.is_empty()),
+            ("--model", self.model.is_some()),
+            ("--agents", self.agents.is_some()),
+            ("--runs", self.runs.is_some()),
+            ("--num-ctx", self.num_ctx.is_some()),
+            ("--num-gpu", self.num_gpu.is_some()),
+            ("--num-thread", self.num_thread.is_some()),
+            ("--num-predict", self.num_predict.is_some()),
+            ("--temperature", self.temperature.is_some()),
+            ("--seed", self.seed.is_some()),
+            ("--data", self.data.is_some()),
+            ("--name", self.name.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+        .collect()
+    }
+}
+
+/// What `chimera bench` is asked to run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BenchJob {
+    /// The experiment in this file.
+    Spec(PathBuf),
+    /// The quick job, with what the options change of it.
+    Quick(FlagSpec),
+    /// The experiment that the options describe.
+    Flags(FlagSpec),
+}
+
+impl BenchArgs {
+    /// What to run.
+    ///
+    /// # Errors
+    /// When a spec file and options that describe an experiment are both given: which of them is
+    /// meant cannot be known.
+    pub fn job(&self) -> Result<BenchJob, UsageError> {
+        let Some(spec) = &self.spec else {
+            let flags = self.flags.spec();
+            return Ok(if self.quick { BenchJob::Quick(flags) } else { BenchJob::Flags(flags) });
+        };
+        let mut given = self.flags.given();
+        if self.quick {
+            given.insert(0, "--quick");
+        }
+        if given.is_empty() {
+            return Ok(BenchJob::Spec(spec.clone()));
+        }
+        Err(UsageError(format!(
+            "{} cannot be combined with a spec file: write it into {}, or leave the file out",
+            given.join(", "),
+            spec.display()
+        )))
+    }
+}
+
+/// `chimera up`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Examples:
+  chimera up --workers 2                      two workers, each with an engine of its own
+  chimera up --instance http://127.0.0.1:11434 --engine ollama
+  chimera up --listen 127.0.0.1:7070 --dir ./stack
+
+Then, in another terminal: chimera submit examples/quick.toml")]
+pub struct UpArgs {
+    /// Workers, each with an engine of its own [default: 2, or one per --instance]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub workers: Option<u64>,
+    /// Protocol of the engines [default: what this machine has]
+    #[arg(long, value_name = "ENGINE", value_parser = engine())]
+    pub engine: Option<EngineKind>,
+    /// Attach a worker to an engine that runs already; repeatable
+    #[arg(long = "instance", value_name = "URL")]
+    pub instances: Vec<String>,
+    /// Model whose weights must be there before anything starts
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Address of the coordinator; the analyzer takes the next port [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Folder for streams, spools, logs and bundles; kept [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Which coordinator.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Examples:
+  chimera list
+  chimera list --server http://10.0.0.5:7070 --json")]
+pub struct ServerArgs {
+    /// The coordinator [default: http://127.0.0.1:7070]
+    #[arg(long, env = "CHIMERA_COORDINATOR_URL", value_name = "URL")]
+    pub server: Option<String>,
+}
+
+impl ServerArgs {
+    /// The coordinator's URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.server.as_deref().unwrap_or(DEFAULT_SERVER)
+    }
+}
+
+/// `chimera workers`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Examples:
+  chimera workers
+  chimera workers --server http://10.0.0.5:7070 --json")]
+pub struct WorkersArgs {
+    /// The coordinator.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `chimera submit`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  chimera submit examples/two-agents.toml
+  chimera watch \"$(chimera submit examples/quick.toml)\"
+  chimera submit spec.json --server http://10.0.0.5:7070
+
+Prints the experiment's id.")]
+pub struct SubmitArgs {
+    /// Experiment in TOML or JSON; `-` reads standard input
+    #[arg(value_name = "SPEC")]
+    pub spec: PathBuf,
+    /// The coordinator.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `chimera watch` and `chimera cancel`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  chimera watch quick-20260801-101500
+  chimera watch quick-20260801-101500 --json | jq .phase
+  chimera cancel quick-20260801-101500
+
+`chimera list` shows the ids.")]
+pub struct ExperimentArgs {
+    /// Its id
+    #[arg(value_name = "EXPERIMENT")]
+    pub experiment: String,
+    /// The coordinator.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `chimera report`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  chimera report results/quick                the table again
+  chimera report results/quick --format csv > runs.csv
+  chimera report quick-20260801-101500 --format md --analyzer http://10.0.0.5:7071")]
+pub struct ReportArgs {
+    /// Id of an experiment, or the folder of a bundle
+    #[arg(value_name = "EXPERIMENT|DIR")]
+    pub target: String,
+    /// How to show it [default: the table]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<ReportFormat>,
+    /// The analyzer, where an id is given [default: http://127.0.0.1:7071]
+    #[arg(long, env = "CHIMERA_ANALYZER_URL", value_name = "URL")]
+    pub analyzer: Option<String>,
+    /// How long to wait for the report to be complete, seconds [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    pub wait: Option<u32>,
+}
+
+/// How a report is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// The results side by side, for a terminal
+    Table,
+    /// Markdown, everything
+    Md,
+    /// report.json, byte for byte
+    Json,
+    /// One line per run
+    Csv,
+}
+
+/// `chimera replay`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  chimera replay results/quick
+  chimera replay results/quick --out again.json && cmp again.json results/quick/report.json
+
+Exits with 1 if the bytes differ from report.json in the bundle.")]
+pub struct ReplayArgs {
+    /// Folder of the bundle
+    #[arg(value_name = "BUNDLE")]
+    pub bundle: PathBuf,
+    /// Write the computed report.json here
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `chimera verify`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  chimera verify results/quick
+  chimera verify results/quick --json
+
+Checks every file's SHA-256, then that the records compute to the same files. Exits with 1 if not.")]
+pub struct VerifyArgs {
+    /// Folder of the bundle
+    #[arg(value_name = "BUNDLE")]
+    pub bundle: PathBuf,
+}
+
+/// `chimera probe`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  chimera probe http://127.0.0.1:11434 --engine ollama --model gemma3:270m
+  chimera probe http://127.0.0.1:8080 --engine openai --model gemma3 -c 8 -n 80 --tokens 128 \\
+      --out probe.ndjson
+
+A closed loop: each of CONCURRENCY users asks again as soon as its answer has ended.
+The model is warmed by one request that is not measured. Exits with 1 if any request failed.")]
+pub struct ProbeArgs {
+    /// Base URL of the instance
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Its protocol
+    #[arg(long, value_name = "ENGINE", value_parser = engine())]
+    pub engine: EngineKind,
+    /// Model, by the name that the engine knows it by
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// Users at once [default: 1]
+    #[arg(short, long, value_name = "CONCURRENCY", allow_negative_numbers = true)]
+    pub concurrency: Option<u32>,
+    /// Requests in all [default: 10]
+    #[arg(short = 'n', long, value_name = "REQUESTS", allow_negative_numbers = true)]
+    pub requests: Option<u32>,
+    /// Output tokens per request [default: 64]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub tokens: Option<u32>,
+    /// Context length, where the engine takes it per request [default: 2048]
+    #[arg(long, value_name = "TOKENS", allow_negative_numbers = true)]
+    pub num_ctx: Option<u32>,
+    /// Write one JSON line per request here
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// What to ask, after a number that keeps requests out of the prompt cache [default: built in]
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+}
+
+/// `chimera doctor`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Examples:
+  chimera doctor
+  chimera doctor --json | jq '.checks[] | select(.state != \"ok\")'
+
+Exits with 0 if `chimera bench` can run on this machine, else with 1.")]
+pub struct DoctorArgs {}
+
+/// `chimera completions`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  chimera completions bash > ~/.local/share/bash-completion/completions/chimera
+  chimera completions zsh > ~/.zfunc/_chimera")]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// `chimera schema`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Examples:
+  chimera schema > report.schema.json
+  chimera schema | jq .properties.tests")]
+pub struct SchemaArgs {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn bench(arguments: &[&str]) -> BenchArgs {
+        let cli = Cli::try_parse_from([&["chimera", "bench"], arguments].concat()).unwrap();
+        match cli.command {
+            Command::Bench(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_shows_examples() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:"), "{}", sub.get_name());
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn a_spec_and_options_that_describe_one_are_refused_by_name() {
+        let error = bench(&["a.toml", "--quick", "--agents", "3"]).job().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--quick, --agents cannot be combined with a spec file: write it into a.toml, or leave \
+             the file out"
+        );
+        let job = bench(&["a.toml", "--out", "results"]).job().unwrap();
+        assert_eq!(job, BenchJob::Spec("a.toml".into()));
+    }
+
+    #[test]
+    fn every_option_reaches_the_spec() {
+        let args = [
+            "--engine", "ollama", "--instance", "http://a", "--instance", "http://b", "--model", "m",
+            "--agents", "2", "--runs", "3", "--num-ctx", "4", "--num-gpu", "5", "--num-thread", "6",
+            "--num-predict", "7", "--temperature", "-0.5", "--seed", "8", "--data", "d", "--name", "n",
+        ];
+        let args = bench(&args);
+        assert_eq!(args.flags.given().len(), 13);
+        let want = FlagSpec {
+            engine: Some(EngineKind::Ollama),
+            instances: vec!["http://a".to_owned(), "http://b".to_owned()],
+            model: Some("m".to_owned()),
+            agents: Some(2),
+            runs: Some(3),
+            num_ctx: Some(4),
+            num_gpu: Some(5),
+            num_thread: Some(6),
+            num_predict: Some(7),
+            temperature: Some(-0.5),
+            seed: Some(8),
+            data: Some("d".to_owned()),
+            name: Some("n".to_owned()),
+        };
+        assert_eq!(args.job().unwrap(), BenchJob::Flags(want));
+        assert!(matches!(bench(&["--quick"]).job(), Ok(BenchJob::Quick(_))));
+    }
+}
