@@ -24,10 +24,10 @@ use crate::spec::{
 /// Why a valid spec has no plan yet.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PlanError {
-    /// The spec leaves the engine open.
+    /// The spec leaves the engine open; [`ValidSpec::with_engine`] settles it.
     #[error(
-        "the spec leaves the engine open (backend.kind = \"auto\"): settle it with \
-         ValidSpec::with_engine once the machine's engines are known"
+        "the spec leaves the engine open: set backend.kind to \"ollama\" or \"openai\" (only \
+         `chimera bench` finds out by itself)"
     )]
     EngineOpen,
     /// A leg cannot be named.
