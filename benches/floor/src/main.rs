@@ -94,11 +94,7 @@ async fn stream(args: Arc<Args>, next: Arc<AtomicU64>) -> anyhow::Result<Seen> {
         .authority()
         .context("the URL names no host")?
         .clone();
-    let socket = TcpStream::connect(authority.as_str()).await?;
-    socket.set_nodelay(true)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
+    let mut drivers = JoinSet::new();
     let (path, length) = match args.engine.as_str() {
         "ollama" => (
             "/api/chat",
@@ -132,7 +128,11 @@ async fn stream(args: Arc<Args>, next: Arc<AtomicU64>) -> anyhow::Result<Seen> {
             .header("content-type", "application/json")
             .header("x-request-id", format!("floor-{n}"))
             .body(Full::new(Bytes::from(body.to_string())))?;
-        sender.ready().await?;
+        // A connection for each request, as the probe has it.
+        let socket = TcpStream::connect(authority.as_str()).await?;
+        socket.set_nodelay(true)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        drivers.spawn(connection);
         let mut response = sender.send_request(request).await?;
         if !response.status().is_success() {
             bail!("the engine answered with status {}", response.status());

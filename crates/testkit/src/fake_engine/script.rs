@@ -127,7 +127,7 @@ pub enum Fault {
         /// Tokens before it.
         after: u32,
     },
-    /// A line of this many bytes, that never ends.
+    /// A line of at least this many bytes, that never ends.
     LongLine {
         /// Tokens before it.
         after: u32,

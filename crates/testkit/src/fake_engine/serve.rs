@@ -294,6 +294,11 @@ impl Chat<'_> {
             truth.ended = Ended::Whole;
         }
         connection.write(&out)?;
+        if core.kind == EngineKind::Openai {
+            // As llama.cpp's server does after a streamed answer, `Keep-Alive` or not.
+            connection.finish()?;
+            return Ok(None);
+        }
         Ok(Some(connection))
     }
 
@@ -403,9 +408,16 @@ impl Chat<'_> {
                 return Ok(None);
             }
             Fault::LongLine { bytes, .. } => {
-                let mut line = words.half_line().to_vec();
-                line.resize(line.len().saturating_add(*bytes), b'x');
-                chunk(&mut out, &line);
+                chunk(&mut out, words.half_line());
+                connection.write(&out)?;
+                out.clear();
+                // In pieces: what is never whole here cannot be mistaken for the client's memory.
+                let piece = [b'x'; 16 << 10];
+                let mut frame = Vec::new();
+                chunk(&mut frame, &piece);
+                for _ in 0..bytes.div_ceil(piece.len()) {
+                    connection.write(&frame)?;
+                }
             }
             Fault::ErrorLine { message, .. } => chunk(&mut out, &words.error_line(message)),
             Fault::EofWithoutDone { .. } => {}

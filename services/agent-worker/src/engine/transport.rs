@@ -21,10 +21,6 @@ use super::lines::Lines;
 use super::text::ErrorMember;
 use super::{ChatRequest, Decoder, EngineError, Limits, Question};
 
-/// An idle connection older than this is not used again. Shorter than the 5 s after which
-/// llama.cpp's server and uvicorn (vLLM, `SGLang`) close one, so that no request meets a closing
-/// door; Ollama keeps them open.
-const IDLE: Duration = Duration::from_secs(2);
 /// Most bytes read of the body of a refusal.
 const REFUSAL_CAP: usize = 64 << 10;
 /// Most bytes read of an answer about the instance (`/api/show` carries licences and templates).
@@ -64,7 +60,8 @@ impl Transport {
             .retry(reqwest::retry::never())
             .tcp_nodelay(true)
             .connect_timeout(limits.connect)
-            .pool_idle_timeout(IDLE)
+            // See the module: a connection for each request.
+            .pool_max_idle_per_host(0)
             .user_agent(concat!("chimera/", env!("CARGO_PKG_VERSION")));
         if url.scheme() == "http" {
             // Reading the system's certificates costs 10 ms and more and fails where there are
