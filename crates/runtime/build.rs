@@ -5,7 +5,11 @@ use std::process::Command;
 fn git(args: &[&str]) -> Option<String> {
     let output = Command::new("git").args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| text.trim().to_owned()).filter(|t| !t.is_empty())
+    output
+        .status
+        .success()
+        .then(|| text.trim().to_owned())
+        .filter(|t| !t.is_empty())
 }
 
 fn main() {
@@ -16,6 +20,10 @@ fn main() {
         println!("cargo:rerun-if-changed={dir}/logs/HEAD");
     }
     println!("cargo:rerun-if-changed=build.rs");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a build script has no runtime::config"
+    )]
     let revision = std::env::var("CHIMERA_GIT_REVISION")
         .ok()
         .filter(|r| !r.is_empty())

@@ -88,6 +88,8 @@ pub struct NatsServerConfig {
     pub max_file_store: Option<u64>,
     /// Token that clients must show; `None` lets every local process in.
     pub token: Option<Secret>,
+    /// Lines added to its configuration (users and their rights, for instance).
+    pub extra: String,
     /// How long to wait until it is ready. Recovering a large store takes time. 30 s.
     pub ready_limit: Duration,
 }
@@ -101,6 +103,7 @@ impl NatsServerConfig {
             port: None,
             max_file_store: None,
             token: None,
+            extra: String::new(),
             ready_limit: Duration::from_secs(30),
         }
     }
@@ -281,6 +284,7 @@ fn default_file_store(dir: &Path) -> Result<u64, NatsServerError> {
 fn render(config: &NatsServerConfig, dir: &Path, max_file_store: u64) -> String {
     let port = config.port.map_or(-1, i32::from);
     let store = quoted(&dir.join("store").display().to_string());
+    let extra = &config.extra;
     let authorization = config.token.as_ref().map_or_else(String::new, |token| {
         format!("authorization {{ token: {} }}\n", quoted(token.expose()))
     });
@@ -297,7 +301,8 @@ fn render(config: &NatsServerConfig, dir: &Path, max_file_store: u64) -> String 
          \x20 max_memory_store: 67108864\n\
          \x20 # Acked means on the disk. The default would sync every two minutes.\n\
          \x20 sync_interval: always\n\
-         }}\n"
+         }}\n\
+         {extra}\n"
     )
 }
 

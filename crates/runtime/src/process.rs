@@ -201,10 +201,12 @@ impl ChildProcess {
         let queue = spawner().map_err(failed)?;
         // The queue is drained by a thread that does nothing else; a full queue clears in
         // milliseconds, but must not block this runtime's thread.
-        tokio::task::spawn_blocking(move || queue.send(job))
+        let sent = tokio::task::spawn_blocking(move || queue.send(job).is_ok())
             .await
-            .map_err(|error| failed(io::Error::other(error)))?
-            .map_err(|_| failed(io::Error::other("the spawner thread is gone")))?;
+            .map_err(|error| failed(io::Error::other(error)))?;
+        if !sent {
+            return Err(failed(io::Error::other("the spawner thread is gone")));
+        }
         answer
             .await
             .map_err(|_| failed(io::Error::other("the spawner thread gave no answer")))?
@@ -236,6 +238,9 @@ impl ChildProcess {
     }
 
     /// Waits for its end. Cancel-safe; may be called again.
+    ///
+    /// # Errors
+    /// When the system could not say how it ended.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         match self.exit.wait_for(Option::is_some).await {
             Ok(status) => (*status).ok_or_else(|| io::Error::other("no exit status")),

@@ -1,11 +1,5 @@
 //! The bus against a real nats-server, killed and restarted under it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -410,6 +404,19 @@ async fn only_one_writer_appends_at_a_place() {
         .await
         .unwrap_err();
     assert!(matches!(late, PublishError::Conflict { .. }), "{late}");
+    let again = append("three", Expect::LastOnSubject(second.sequence))
+        .await
+        .unwrap();
+    assert!(
+        again.duplicate && again.sequence == on_subject.sequence,
+        "{again:?}"
+    );
+    assert!(
+        bus.last(StreamName::Tel, &Filter::Tel)
+            .await
+            .unwrap()
+            .is_none()
+    );
     let last = bus
         .last(StreamName::Ctrl, &Filter::Ctrl)
         .await
@@ -461,6 +468,42 @@ async fn wrong_credentials_fail_fast_and_say_so() {
         assert!(matches!(error, BusError::Unauthorized { .. }), "{error}");
         assert!(clock::elapsed(before) < Duration::from_secs(10));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_is_an_error_at_once_and_not_a_timeout() {
+    if TestNats::start_or_skip("rights").await.is_none() {
+        return;
+    }
+    let users = r#"
+        authorization { users: [
+            { user: "admin", password: "a" }
+            { user: "agent", password: "b", permissions: {
+                publish: ["chimera.ev.*.*.*.a"], subscribe: ["_INBOX_agent.>"]
+            } }
+        ] }"#;
+    let nats = TestNats::start_with(|config| config.extra = users.to_owned())
+        .await
+        .unwrap();
+    let config = |user: &str| {
+        let mut config = nats.bus_config(user).unwrap();
+        config.url = config.url.replace("//", &format!("//{user}@"));
+        config.inbox_prefix = Some(format!("_INBOX_{}", user.split(':').next().unwrap()));
+        config
+    };
+    let admin = Bus::connect(config("admin:a")).await.unwrap();
+    admin
+        .ensure_streams(&StreamLimits::default())
+        .await
+        .unwrap();
+    let agent = publisher(&Bus::connect(config("agent:b")).await.unwrap(), LIMIT);
+    publish(&agent, "a", 0).await.unwrap();
+    let before = clock::mono();
+    let error = publish(&agent, "b", 0).await.unwrap_err();
+    assert!(matches!(error, PublishError::Denied { .. }), "{error}");
+    assert!(clock::elapsed(before) < Duration::from_secs(1), "{error}");
+    publish(&agent, "a", 1).await.unwrap();
+    assert_eq!(all(&admin, StreamName::Ev, 0).await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

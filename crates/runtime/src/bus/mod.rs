@@ -335,7 +335,7 @@ async fn options(config: &BusConfig, monitor: &Arc<Monitor>) -> Result<ConnectOp
         None => options,
     };
     match &config.auth {
-        Auth::None => Ok(options),
+        Auth::None => Ok(with_url_credentials(options, &config.url)),
         Auth::Token(token) => Ok(options.token(token.expose().to_owned())),
         Auth::NKeySeed(seed) => Ok(options.nkey(seed.expose().to_owned())),
         Auth::CredentialsFile(path) => {
@@ -347,5 +347,17 @@ async fn options(config: &BusConfig, monitor: &Arc<Monitor>) -> Result<ConnectOp
                     source,
                 })
         }
+    }
+}
+
+/// The library takes no notice of credentials inside the URL. `user:password`, or a token alone.
+fn with_url_credentials(options: ConnectOptions, url: &str) -> ConnectOptions {
+    let Ok(url) = url::Url::parse(url) else {
+        return options;
+    };
+    match (url.username(), url.password()) {
+        ("", _) => options,
+        (token, None) => options.token(token.to_owned()),
+        (user, Some(password)) => options.user_and_password(user.to_owned(), password.to_owned()),
     }
 }

@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use chimera_wire::subject::{
@@ -150,6 +152,8 @@ impl Publisher {
         let outgoing = Outgoing {
             stream,
             subject: text,
+            msg_id: msg_id.to_owned(),
+            expect,
             message,
             bytes: payload.len(),
         };
@@ -223,7 +227,13 @@ impl Publisher {
                 sequence: ack.sequence,
                 duplicate: ack.duplicate,
             }),
-            Err(error) => Err(classify(outgoing, &error)),
+            Err(error) => match classify(outgoing, &error) {
+                Trouble::Final(conflict @ PublishError::Conflict { .. }) => self
+                    .own_copy(outgoing)
+                    .await?
+                    .ok_or(Trouble::Final(conflict)),
+                trouble => Err(trouble),
+            },
         };
         let full = matches!(outcome, Err(Trouble::Final(PublishError::Storage { .. })));
         if full || outcome.is_ok() {
@@ -231,11 +241,53 @@ impl Publisher {
         }
         outcome
     }
+
+    /// The place of our own message, if it is what stands where we wanted to append.
+    ///
+    /// The server looks at the expectation before the message id, so a repeated attempt whose first
+    /// copy was stored is answered with a conflict: with itself.
+    async fn own_copy(&self, outgoing: &Outgoing) -> Result<Option<Ack>, Trouble> {
+        let again = |error: &dyn std::error::Error| Trouble::Again(error.to_string());
+        let stream = self
+            .bus
+            .jetstream
+            .get_stream_no_info(outgoing.stream.as_str())
+            .await
+            .map_err(|error| again(&error))?;
+        let place = stream.raw_message_builder();
+        let found = match outgoing.expect {
+            None => return Ok(None),
+            Some(Expect::LastInStream(n)) => place.sequence(n + 1).send().await,
+            Some(Expect::LastOnSubject(n)) => {
+                place
+                    .sequence(n + 1)
+                    .next_by_subject(&outgoing.subject)
+                    .send()
+                    .await
+            }
+        };
+        match found {
+            Ok(message) => {
+                let id = message.headers.get(NATS_MESSAGE_ID);
+                let ours = id.is_some_and(|id| id.as_str() == outgoing.msg_id);
+                Ok(ours.then_some(Ack {
+                    stream: outgoing.stream,
+                    sequence: message.sequence,
+                    duplicate: true,
+                }))
+            }
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(again(&error)),
+        }
+    }
 }
 
+/// A message with all that is needed to send it again.
 struct Outgoing {
     stream: StreamName,
     subject: String,
+    msg_id: String,
+    expect: Option<Expect>,
     message: PublishMessage,
     bytes: usize,
 }

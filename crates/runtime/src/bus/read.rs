@@ -7,6 +7,7 @@ use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 use chimera_wire::subject::{Filter, StreamName};
@@ -99,7 +100,8 @@ impl Bus {
         .boxed()
     }
 
-    /// The last message on a subject that `filter` names exactly; `None` if there is none.
+    /// The last message that a stream holds on `filter`; `None` if there is none. One request,
+    /// without retry.
     ///
     /// # Errors
     /// When the server does not answer or has no such stream.
@@ -108,13 +110,38 @@ impl Bus {
         name: StreamName,
         filter: &Filter,
     ) -> Result<Option<StoredMessage>, ReadError> {
-        let mut last = None;
-        let mut messages = self.replay(name, filter, 0);
-        while let Some(message) = messages.next().await {
-            last = Some(message?);
+        let failed = |last: String| ReadError::Unavailable {
+            stream: name,
+            limit: self.config.ack_timeout,
+            last,
+        };
+        let stream = match self.jetstream.get_stream(name.as_str()).await {
+            Ok(stream) => stream,
+            Err(error) if is_missing(&error) => return Err(ReadError::NoStream(name)),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        match stream
+            .get_last_raw_message_by_subject(&filter.to_string())
+            .await
+        {
+            Ok(message) => Ok(Some(StoredMessage {
+                stream: name,
+                sequence: message.sequence,
+                subject: message.subject.to_string(),
+                msg_id: message_id(&message.headers),
+                payload: message.payload,
+                headers: message.headers,
+            })),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(failed(error.to_string())),
         }
-        Ok(last)
     }
+}
+
+fn message_id(headers: &HeaderMap) -> Option<String> {
+    headers
+        .get(NATS_MESSAGE_ID)
+        .map(|id| id.as_str().to_owned())
 }
 
 /// Whether the server says that it has no such stream.
@@ -148,15 +175,9 @@ struct Reader {
     next: u64,
     read: Option<u64>,
     end: End,
-    source: Option<Source>,
+    source: Option<Box<Source>>,
     failing_since: Option<Instant>,
     pause: Duration,
-}
-
-enum Opened {
-    Source(Source),
-    /// Nothing (more) to read.
-    CaughtUp,
 }
 
 enum Trouble {
@@ -199,8 +220,8 @@ impl Reader {
         loop {
             if self.source.is_none() {
                 match self.open().await? {
-                    Opened::Source(source) => self.source = Some(source),
-                    Opened::CaughtUp => return Ok(None),
+                    Some(source) => self.source = Some(source),
+                    None => return Ok(None),
                 }
             }
             let Some(source) = self.source.as_mut() else {
@@ -249,7 +270,8 @@ impl Reader {
         }
     }
 
-    async fn open(&mut self) -> Result<Opened, Trouble> {
+    /// A consumer from where we stand; `None` when there is nothing (more) to read.
+    async fn open(&mut self) -> Result<Option<Box<Source>>, Trouble> {
         let link = tokio::time::timeout(self.bus.config.ack_timeout, self.bus.connected())
             .await
             .map_err(|_| Trouble::Again("the connection is down".to_owned()))?;
@@ -276,7 +298,7 @@ impl Reader {
             self.end = End::At(last);
         }
         if matches!(self.end, End::At(last) if self.next > last) {
-            return Ok(Opened::CaughtUp);
+            return Ok(None);
         }
         let config = OrderedConfig {
             description: Some(format!("read by {}", self.bus.config.name)),
@@ -293,13 +315,13 @@ impl Reader {
             .map_err(|error| Trouble::Again(error.to_string()))?;
         let pending = consumer.cached_info().num_pending;
         if matches!(self.end, End::At(_)) && pending == 0 {
-            return Ok(Opened::CaughtUp);
+            return Ok(None);
         }
         let messages = consumer
             .messages()
             .await
             .map_err(|error| Trouble::Again(error.to_string()))?;
-        Ok(Opened::Source(Source { messages, link }))
+        Ok(Some(Box::new(Source { messages, link })))
     }
 
     fn stored(&self, message: jetstream::Message, sequence: u64) -> StoredMessage {
@@ -314,9 +336,7 @@ impl Reader {
             stream: self.name,
             sequence,
             subject: subject.to_string(),
-            msg_id: headers
-                .get(NATS_MESSAGE_ID)
-                .map(|id| id.as_str().to_owned()),
+            msg_id: message_id(&headers),
             payload,
             headers,
         }
