@@ -167,6 +167,8 @@ pub struct Config {
     pub templates_dir: Option<PathBuf>,
     /// Spool, epoch, logs.
     pub state_dir: PathBuf,
+    /// Locks of claimed instances, one folder for all workers of the host.
+    pub claims_dir: PathBuf,
     /// Version and git revision.
     pub software: String,
 }
@@ -254,10 +256,18 @@ impl Config {
             data_root: args.files.data_root,
             templates_dir: args.files.templates_dir,
             state_dir,
+            claims_dir: default_claims_dir(),
             software,
         };
         Ok((config, bus))
     }
+}
+
+/// Where claims are kept: in the cache folder, so that all stacks of a user see them, else in the
+/// system's folder for temporary files.
+#[must_use]
+pub fn default_claims_dir() -> PathBuf {
+    cache_dir().unwrap_or_else(|| std::env::temp_dir().join("chimera")).join("claims")
 }
 
 fn source(args: &EngineArgs, problems: &mut Problems) -> Option<EngineSource> {
@@ -306,7 +316,10 @@ fn source(args: &EngineArgs, problems: &mut Problems) -> Option<EngineSource> {
 
 /// An attached instance is named by its address, so that two workers on it collide; a spawned one
 /// by its worker.
-pub(crate) fn instance_id(
+///
+/// # Errors
+/// When the address makes no id.
+pub fn instance_id(
     source: &EngineSource,
     worker: &WorkerId,
 ) -> Result<InstanceId, chimera_domain::ids::IdError> {

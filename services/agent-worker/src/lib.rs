@@ -33,12 +33,14 @@ use tonic::transport::Endpoint;
 
 pub use claim::ClaimError;
 pub use fence::FenceError;
-pub use config::{Args, Config, EngineArgs, FileArgs, LimitArgs, Spawn};
+pub use config::{
+    Args, Config, EngineArgs, FileArgs, LimitArgs, Spawn, default_claims_dir, instance_id,
+};
 pub use error::WorkerError;
 
 use claim::Claim;
 use fence::Fence;
-use launcher::Launcher;
+use launcher::{EngineSource, Launcher};
 use session::{SessionEnd, Worker};
 
 /// Pause before the next try at a session; a coordinator that restarts is back within seconds.
@@ -55,9 +57,11 @@ pub async fn run(
     bus: &Bus,
     shutdown: CancellationToken,
 ) -> Result<(), WorkerError> {
-    // Claims lie beside the workers' folders: they are about the host, not about one worker.
-    let claims = config.state_dir.parent().unwrap_or(&config.state_dir).join("claims");
-    let _claim = Claim::take(&claims, &config.instance)?;
+    // A spawned engine is on a port of its own and nobody else's; only an address can be shared.
+    let _claim = match &config.source {
+        EngineSource::Attach { .. } => Some(Claim::take(&config.claims_dir, &config.instance)?),
+        EngineSource::SpawnOllama { .. } | EngineSource::SpawnLlama { .. } => None,
+    };
     let mut fence = Fence::open(&config.state_dir)?;
     let http = reqwest::Client::builder().no_proxy().build()?;
     let launcher = Arc::new(Mutex::new(Launcher::new(
