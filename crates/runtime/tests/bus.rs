@@ -477,7 +477,7 @@ async fn a_missing_right_is_an_error_at_once_and_not_a_timeout() {
     }
     let users = r#"
         authorization { users: [
-            { user: "admin", password: "a" }
+            { user: "admin", password: "a@b" }
             { user: "agent", password: "b", permissions: {
                 publish: ["chimera.ev.*.*.*.a"], subscribe: ["_INBOX_agent.>"]
             } }
@@ -491,7 +491,7 @@ async fn a_missing_right_is_an_error_at_once_and_not_a_timeout() {
         config.inbox_prefix = Some(format!("_INBOX_{}", user.split(':').next().unwrap()));
         config
     };
-    let admin = Bus::connect(config("admin:a")).await.unwrap();
+    let admin = Bus::connect(config("admin:a%40b")).await.unwrap();
     admin
         .ensure_streams(&StreamLimits::default())
         .await

@@ -23,6 +23,7 @@ use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerError};
 use bytes::Bytes;
 use chimera_wire::subject::{Filter, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
+use percent_encoding::percent_decode_str;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -355,9 +356,10 @@ fn with_url_credentials(options: ConnectOptions, url: &str) -> ConnectOptions {
     let Ok(url) = url::Url::parse(url) else {
         return options;
     };
+    let plain = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
     match (url.username(), url.password()) {
         ("", _) => options,
-        (token, None) => options.token(token.to_owned()),
-        (user, Some(password)) => options.user_and_password(user.to_owned(), password.to_owned()),
+        (token, None) => options.token(plain(token)),
+        (user, Some(password)) => options.user_and_password(plain(user), plain(password)),
     }
 }
