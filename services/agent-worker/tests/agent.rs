@@ -247,8 +247,8 @@ async fn any_role_works_and_the_report_shows_what_was_not_measured() {
         "## Analysis\n\n> ",
         "## Report\n\n> ",
         "## Metrics",
-        "| analysis | client | TTFT | ",
-        "| report | engine | load | not measured |",
+        "| measure | source | analysis | report |",
+        "| load | engine | not measured | not measured |",
         "| scan | ",
     ] {
         assert!(report.contains(part), "{part} in\n{report}");

@@ -206,6 +206,18 @@ impl Facts {
         }
     }
 
+    /// Takes all rows of a list away and forgets that there were any: for a list that a template
+    /// does not show nothing is left out.
+    pub fn forget(&mut self, list: List) {
+        self.keep(list, 0);
+        match list {
+            List::Files => self.omitted.files = 0,
+            List::Columns => self.omitted.columns = 0,
+            List::Contrasts => self.omitted.contrasts = 0,
+            List::Categories => self.omitted.categories = 0,
+        }
+    }
+
     /// How many rows of a list were left out.
     #[must_use]
     pub fn left_out(&self, list: List) -> usize {

@@ -221,52 +221,22 @@ fn metrics(out: &mut String, report: &AgentReport<'_>) {
          content, TPOT is (E2E - TTFT) / (output tokens - 1). Engine times are the engine's own \
          account and are never mixed with them.\n",
     );
-    heading(out, ["step", "source", "measure", "value"]);
-    for step in report.steps {
-        let name = step.step.as_str();
-        let request = &step.request;
-        let times = request.engine_times;
-        let tokens =
-            latency::output_tokens(request).map_or_else(not_measured, |(n, source)| match source {
-                latency::TokenSource::Engine => n.to_string(),
-                latency::TokenSource::Chunks => format!("{n} (chunks counted)"),
-            });
-        for (source, measure, value) in [
-            ("client", "TTFT", ms(latency::ttft_ns(request))),
-            ("client", "E2E", ms(latency::e2e_ns(request))),
-            (
-                "client",
-                "TPOT",
-                latency::tpot_ns(request)
-                    .map_or_else(not_measured, |ns| format!("{:.2} ms", ns / 1e6)),
-            ),
-            (
-                "client",
-                "decode rate",
-                rate(latency::decode_tokens_per_s(request)),
-            ),
-            ("engine", "prompt tokens", count(request.prompt_tokens)),
-            (
-                "engine",
-                "cached prompt tokens",
-                count(request.cached_tokens),
-            ),
-            ("engine", "output tokens", tokens),
-            ("engine", "load", ms(times.load_ns)),
-            ("engine", "prompt evaluation", ms(times.prompt_eval_ns)),
-            ("engine", "evaluation", ms(times.eval_ns)),
-            ("engine", "total", ms(times.total_ns)),
-            (
-                "engine",
-                "decode rate",
-                rate(latency::engine_tokens_per_s(request)),
-            ),
-        ] {
-            row(out, [name, source, measure, &value]);
-        }
-        if let Some(error) = &request.error {
-            row(out, [name, "client", "error", &shown(error.kind.as_str())]);
-        }
+    let names: Vec<&str> = report.steps.iter().map(|step| step.step.as_str()).collect();
+    line(
+        out,
+        &format!("| measure | source | {} |", names.join(" | ")),
+    );
+    line(out, &format!("|---|---|{}", "---|".repeat(names.len())));
+    for (measure, source, value) in MEASURES {
+        let cells: Vec<String> = report
+            .steps
+            .iter()
+            .map(|step| value(&step.request))
+            .collect();
+        line(
+            out,
+            &format!("| {measure} | {source} | {} |", cells.join(" | ")),
+        );
     }
     out.push('\n');
     heading(out, ["local step", "time", "what"]);
@@ -281,6 +251,43 @@ fn metrics(out: &mut String, report: &AgentReport<'_>) {
         );
     }
 }
+
+/// A line of the metrics table: its name, whose account it is, and its value.
+type Measure = (&'static str, &'static str, fn(&RequestRecord) -> String);
+
+/// The lines of the metrics table, in order.
+const MEASURES: [Measure; 13] = [
+    ("TTFT", "client", |r| ms(latency::ttft_ns(r))),
+    ("E2E", "client", |r| ms(latency::e2e_ns(r))),
+    ("TPOT", "client", |r| {
+        latency::tpot_ns(r).map_or_else(not_measured, |ns| format!("{:.2} ms", ns / 1e6))
+    }),
+    ("decode rate", "client", |r| {
+        rate(latency::decode_tokens_per_s(r))
+    }),
+    ("output tokens", "engine, else chunks", |r| {
+        latency::output_tokens(r).map_or_else(not_measured, |(n, source)| match source {
+            latency::TokenSource::Engine => n.to_string(),
+            latency::TokenSource::Chunks => format!("{n} chunks"),
+        })
+    }),
+    ("prompt tokens", "engine", |r| count(r.prompt_tokens)),
+    ("cached prompt tokens", "engine", |r| count(r.cached_tokens)),
+    ("load", "engine", |r| ms(r.engine_times.load_ns)),
+    ("prompt evaluation", "engine", |r| {
+        ms(r.engine_times.prompt_eval_ns)
+    }),
+    ("evaluation", "engine", |r| ms(r.engine_times.eval_ns)),
+    ("total", "engine", |r| ms(r.engine_times.total_ns)),
+    ("decode rate", "engine", |r| {
+        rate(latency::engine_tokens_per_s(r))
+    }),
+    ("error", "client", |r| {
+        r.error
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), |error| error.kind.as_str().to_owned())
+    }),
+];
 
 fn ms(ns: Option<u64>) -> String {
     ns.map_or_else(not_measured, |ns| format!("{:.2} ms", ns_to_ms(ns)))

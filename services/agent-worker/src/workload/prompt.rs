@@ -27,6 +27,10 @@ pub const MAX_PROMPT_TOKENS: u32 = 1_024;
 /// Tokens set aside for what the chat template puts around a message.
 pub const FRAME_TOKENS: u32 = 16;
 
+/// A full list that is shown takes at least this many tokens (of 48 rows); one that is not shown
+/// takes at most the line that says that rows are left out.
+const SHOWN_AT_LEAST: u32 = 48;
+
 /// A step that asks the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StepKind {
@@ -247,6 +251,17 @@ impl<'a> Agent<'a> {
     ) -> Result<Facts, TemplateError> {
         let budget = self.budget.tokens;
         let mut facts = self.facts.clone();
+        for list in List::BY_WORTH {
+            if facts.left_out(list) == 0 {
+                continue;
+            }
+            // Longer than a list may be. If the template shows it, taking it away is a great loss.
+            let mut without = facts.clone();
+            without.forget(list);
+            if size(&facts)?.saturating_sub(size(&without)?) < SHOWN_AT_LEAST {
+                facts = without;
+            }
+        }
         let mut needed = size(&facts)?;
         for list in List::BY_WORTH {
             if needed <= budget {
