@@ -1,0 +1,44 @@
+//! The documents say what the code does: every figure of a report stands in `docs/metrics.md`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests: a missing part of the schema is a failure"
+)]
+
+use chimera_domain::report::schema;
+use serde_json::Value;
+
+const METRICS: &str = include_str!("../../../docs/metrics.md");
+
+/// Whether a property is a figure: a number, or a statistic of one.
+fn is_figure(property: &Value) -> bool {
+    let text = property.to_string();
+    ["\"number\"", "\"integer\"", "/Summary\"", "/Distribution\""]
+        .iter()
+        .any(|kind| text.contains(kind))
+}
+
+#[test]
+fn every_figure_of_a_report_is_explained() {
+    let schema = schema();
+    let mut missing = Vec::new();
+    for part in [
+        "Aggregate",
+        "AgentAggregate",
+        "Distributions",
+        "RunReport",
+        "AgentRun",
+        "RequestReport",
+    ] {
+        for (name, property) in schema["$defs"][part]["properties"].as_object().unwrap() {
+            let known = METRICS.contains(&format!("`{name}`"));
+            if name != "run" && is_figure(property) && !known {
+                missing.push(format!("{part}.{name}"));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "docs/metrics.md does not explain {missing:?}"
+    );
+}
