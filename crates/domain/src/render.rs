@@ -45,8 +45,14 @@ pub fn files(report: &Report, outputs: &[AgentOutputs]) -> Result<Vec<File>, Ren
     ];
     for test in &report.tests {
         let folder = &test.folder;
-        files.push((format!("{folder}/summary.json"), json(&summary_json(test)?)?));
-        files.push((format!("{folder}/summary.md"), summary_markdown(test).into_bytes()));
+        files.push((
+            format!("{folder}/summary.json"),
+            json(&summary_json(test)?)?,
+        ));
+        files.push((
+            format!("{folder}/summary.md"),
+            summary_markdown(test).into_bytes(),
+        ));
         for run in &test.runs {
             let texts: Vec<&AgentOutputs> = outputs
                 .iter()
@@ -67,13 +73,22 @@ fn run_files(
     let folder = format!("{}/run_{}", test.folder, run.run);
     let combined = combined_report_markdown(test, run, texts);
     let mut files = vec![
-        (format!("{folder}/metrics.json"), json(&metrics_json(test, run)?)?),
-        (format!("{folder}/combined_report.md"), combined.into_bytes()),
+        (
+            format!("{folder}/metrics.json"),
+            json(&metrics_json(test, run)?)?,
+        ),
+        (
+            format!("{folder}/combined_report.md"),
+            combined.into_bytes(),
+        ),
     ];
     for agent in &run.agents {
         let own = texts.iter().find(|texts| texts.agent == agent.agent);
         let text = agent_report_markdown(agent, own.copied());
-        files.push((format!("{folder}/{}_report.md", agent.agent), text.into_bytes()));
+        files.push((
+            format!("{folder}/{}_report.md", agent.agent),
+            text.into_bytes(),
+        ));
     }
     Ok(files)
 }

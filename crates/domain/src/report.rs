@@ -22,8 +22,9 @@ pub use aggregate::{AgentAggregate, Aggregate, Distributions};
 pub use build::{AgentOutputs, BuildError, Built, Input, Integrity, build, build_counted, outputs};
 pub use environment::{Engine, Environment, Instance};
 pub use types::{
-    AgentConfig, AgentDelta, AgentRun, Attempt, Contrast, EngineHost, LegReport, LocalReport, Outcome,
-    OutcomeState, ReadyReport, Reason, Report, RequestReport, RunHost, RunReport, TestReport, Validity,
+    AgentConfig, AgentDelta, AgentRun, Attempt, Contrast, EngineHost, LegReport, LocalReport,
+    Outcome, OutcomeState, ReadyReport, Reason, Report, RequestReport, RunHost, RunReport,
+    TestReport, Validity,
 };
 
 use schemars::generate::SchemaSettings;
@@ -35,5 +36,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 #[must_use]
 pub fn schema() -> serde_json::Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
-    settings.into_generator().into_root_schema_for::<Report>().to_value()
+    settings
+        .into_generator()
+        .into_root_schema_for::<Report>()
+        .to_value()
 }

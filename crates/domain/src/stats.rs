@@ -204,8 +204,8 @@ pub fn welch_95(a: &[f64], b: &[f64]) -> Option<(f64, [f64; 2])> {
     if variance <= 0.0 {
         return Some((difference, [difference, difference]));
     }
-    let freedom = variance.powi(2)
-        / (part_a.powi(2) / (count_a - 1.0) + part_b.powi(2) / (count_b - 1.0));
+    let freedom =
+        variance.powi(2) / (part_a.powi(2) / (count_a - 1.0) + part_b.powi(2) / (count_b - 1.0));
     let half = t_975(freedom)? * variance.sqrt();
     Some((difference, [difference - half, difference + half]))
 }

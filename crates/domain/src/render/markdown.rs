@@ -89,7 +89,7 @@ fn picture(report: &Report) -> String {
         "TTFT together ms",
         "Tokens/s of one alone",
         "Tokens/s together",
-        "Gain is",
+        "Provenance",
     ]);
     for test in &report.tests {
         let a = &test.aggregate;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::RenderError;
 use super::table::Table;
-use crate::report::number::{opt, percent, with_interval};
+use crate::report::number::{opt, percent, text, with_interval};
 use crate::report::{RunReport, TestReport};
 use crate::stats::{Distribution, Summary};
 
@@ -127,7 +127,7 @@ fn runs(runs: &[RunReport]) -> String {
         "TR110 balance",
         "Skew ms",
         "Overhead ms",
-        "Gain is",
+        "Provenance",
     ]);
     for run in runs.iter().filter(|run| run.valid) {
         let slowdowns: Vec<String> = run.agents.iter().map(|agent| opt(agent.slowdown)).collect();
@@ -278,7 +278,9 @@ fn statistics(test: &TestReport) -> String {
             opt(summary.value),
             opt(summary.sd),
             summary.n.to_string(),
-            summary.cv.map_or_else(|| "-".to_owned(), percent),
+            summary
+                .cv
+                .map_or_else(|| "-".to_owned(), |cv| format!("{} %", text(cv * 100.0))),
             interval,
             format!("{}{reason}", summary.provenance.as_str()),
         ]);

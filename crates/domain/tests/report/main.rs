@@ -1,0 +1,12 @@
+//! What a report must find, given records whose truth is known.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests: a panic is the failure"
+)]
+
+mod files;
+mod golden;
+mod properties;
+mod support;
+mod validity;

@@ -1,0 +1,446 @@
+//! What must keep a run out of every average.
+
+use chimera_domain::control::{InvalidReason, LegVerdict};
+use chimera_domain::event::{AgentFailure, AgentRecord, PinMoment, RequestError, RequestErrorKind};
+use chimera_domain::ids::AgentKey;
+use chimera_domain::plan::LegKind;
+use chimera_domain::report::{Input, Integrity, Report, build, build_counted};
+use chimera_domain::timeline::StreamId;
+use chimera_domain::units::{BootId, MonoNs};
+
+use crate::support::{
+    MS, Pace, World, against, agent_id, environment, experiment, planned_test, run_id,
+};
+
+fn world() -> World {
+    let mut world = World::new(vec![planned_test(1, &["a", "b"], 2)]);
+    for run in 1..=2 {
+        world.run(1, run, &[pace(), pace()], &[pace(), pace()]);
+    }
+    world.close();
+    world
+}
+
+fn pace() -> Pace {
+    Pace::new(200 * MS, 20 * MS, 20)
+}
+
+fn together(run: u32) -> chimera_domain::ids::RunId {
+    run_id(1, run, &LegKind::Together)
+}
+
+fn solo(run: u32, agent: &str) -> chimera_domain::ids::RunId {
+    run_id(
+        1,
+        run,
+        &LegKind::Solo {
+            agent: agent_id(agent),
+        },
+    )
+}
+
+/// Run 1 is out for `reason`, run 2 alone is counted, and nothing of run 1 compares anything.
+fn refused(report: &Report, reason: InvalidReason) -> String {
+    let test = &report.tests[0];
+    assert_eq!((test.runs_valid, test.runs_attempted), (1, 2));
+    let run = &test.runs[0];
+    assert!(!run.valid);
+    assert_eq!(
+        run.invalid_reason.as_deref(),
+        Some(reason.as_str()),
+        "{:?}",
+        run.invalid
+    );
+    assert_eq!(
+        (run.concurrency_gain, run.tr110_speedup, run.fairness),
+        (None, None, None)
+    );
+    assert!(test.runs[1].valid);
+    assert_eq!(test.aggregate.concurrency_gain.n, 1);
+    assert_eq!(test.aggregate.ttft_ms.n, 1);
+    run.invalid[0].detail.clone()
+}
+
+fn request(
+    record: &mut AgentRecord,
+    change: impl FnOnce(&mut chimera_domain::event::RequestRecord),
+) {
+    if let AgentRecord::Request(request) = record {
+        change(request);
+    }
+}
+
+#[test]
+fn the_coordinators_verdict_comes_first() {
+    let mut world = World::new(vec![planned_test(1, &["a", "b"], 2)]);
+    for agent in ["a", "b"] {
+        let kind = LegKind::Solo {
+            agent: agent_id(agent),
+        };
+        world.leg(1, 1, &kind, &[(agent_id(agent), pace())]);
+    }
+    let gang = [(agent_id("a"), pace()), (agent_id("b"), pace())];
+    let lost = against(InvalidReason::WorkerLost);
+    world.attempt(1, 1, &LegKind::Together, &gang, (1, 1), lost);
+    world.events.retain(|event| {
+        event.key.run != together(1) || event.key.agent != agent_id("b") || event.n < 4
+    });
+    world.run(1, 2, &[pace(), pace()], &[pace(), pace()]);
+    let report = world.report();
+    refused(&report, InvalidReason::WorkerLost);
+    let run = &report.tests[0].runs[0];
+    assert!(
+        run.invalid.iter().any(|why| why.reason == "data_loss"),
+        "{:?}",
+        run.invalid
+    );
+    // What is known is shown.
+    assert!(run.agents[0].duration_s.is_some() && run.agents[1].duration_s.is_none());
+    assert_eq!(run.wall_s, None);
+    assert_eq!(
+        report.validity.streams_complete,
+        report.validity.streams - 1
+    );
+}
+
+#[test]
+fn a_missing_record_is_named() {
+    let mut world = world();
+    world.events.retain(|event| {
+        event.key.run != together(1) || event.key.agent != agent_id("a") || event.n != 4
+    });
+    assert_eq!(
+        refused(&world.report(), InvalidReason::DataLoss),
+        "a: record 4 is missing"
+    );
+}
+
+#[test]
+fn a_missing_end_or_begin_is_named() {
+    for (n, what) in [
+        (0, "the opening record is missing"),
+        (9, "the closing record is missing"),
+    ] {
+        let mut world = world();
+        let last = world
+            .events
+            .iter()
+            .filter(|e| e.key.run == together(1))
+            .map(|e| e.n)
+            .max();
+        let n = if n == 0 { 0 } else { last.unwrap() };
+        world
+            .events
+            .retain(|e| e.key.run != together(1) || e.key.agent != agent_id("b") || e.n != n);
+        let detail = refused(&world.report(), InvalidReason::DataLoss);
+        assert!(detail.contains(what), "{detail}");
+    }
+}
+
+#[test]
+fn a_second_different_record_is_a_conflict_whichever_came_first() {
+    let mut world = world();
+    let mut copy = world
+        .events
+        .iter()
+        .find(|e| e.key.run == together(1) && matches!(e.record, AgentRecord::Request(_)))
+        .unwrap()
+        .clone();
+    request(&mut copy.record, |request| request.output_tokens = Some(19));
+    world.events.push(copy.clone());
+    let after = world.report();
+    assert!(refused(&after, InvalidReason::DataLoss).contains("two different records"));
+    world.events.pop();
+    world.events.insert(0, copy);
+    assert_eq!(world.report(), after);
+}
+
+#[test]
+fn bytes_that_disagree_with_their_hash_or_cannot_be_decoded() {
+    let world = world();
+    let key = AgentKey {
+        experiment: experiment(),
+        run: together(1),
+        attempt: 1,
+        agent: agent_id("a"),
+    };
+    let input = |integrity| {
+        Input::new(&world.control, &world.events, environment()).with_integrity(integrity)
+    };
+    let mut integrity = Integrity::default();
+    integrity.hashes.insert(
+        StreamId {
+            key: key.clone(),
+            epoch: 1,
+        },
+        false,
+    );
+    let report = build(&input(integrity)).unwrap();
+    assert!(refused(&report, InvalidReason::DataLoss).contains("hash"));
+    assert_eq!(report.validity.streams_hash_checked, 1);
+    let mut integrity = Integrity::default();
+    integrity.dead_letters.insert(key, 2);
+    let report = build(&input(integrity)).unwrap();
+    assert!(refused(&report, InvalidReason::DataLoss).contains("2 messages could not be decoded"));
+    assert_eq!(report.validity.dead_letters, 2);
+}
+
+#[test]
+fn start_skew_over_the_limit() {
+    for (late, valid) in [(10 * MS, true), (10 * MS + 1, false)] {
+        let mut world = World::new(vec![planned_test(1, &["a", "b"], 2)]);
+        let mut slow = pace();
+        slow.late = late;
+        world.run(1, 1, &[pace(), pace()], &[pace(), slow]);
+        world.run(1, 2, &[pace(), pace()], &[pace(), pace()]);
+        let report = world.report();
+        assert_eq!(report.tests[0].runs[0].valid, valid);
+        let skew = report.tests[0].runs[0].start_skew_ms.unwrap();
+        assert!((skew - 10.0).abs() < 0.001);
+        if !valid {
+            refused(&report, InvalidReason::StartSkew);
+        }
+    }
+}
+
+#[test]
+fn a_reload_inside_a_measured_request() {
+    let mut world = world();
+    world.change(&solo(1, "b"), "b", |record| {
+        request(record, |request| {
+            request.engine_times.load_ns = Some(900 * MS)
+        });
+    });
+    let detail = refused(&world.report(), InvalidReason::SoloInvalid);
+    assert!(
+        detail.starts_with("solo b: reload: b, analysis: the engine loaded for 900 ms"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn an_instance_that_changed() {
+    let mut world = world();
+    world.change(&together(1), "a", |record| {
+        if let AgentRecord::Pin(pin) = record
+            && pin.moment == PinMoment::After
+        {
+            pin.facts.pid = Some(78);
+            pin.facts.context_length = Some(4096);
+        }
+    });
+    let detail = refused(&world.report(), InvalidReason::PinChanged);
+    assert!(
+        detail.contains("context Some(8192) -> Some(4096)") && detail.contains("pid"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn another_model_alone_than_together() {
+    let mut world = world();
+    world.change(&solo(1, "a"), "a", |record| {
+        if let AgentRecord::Pin(pin) = record {
+            pin.facts.model_digest = Some("44".repeat(32));
+        }
+    });
+    let detail = refused(&world.report(), InvalidReason::PinChanged);
+    assert!(
+        detail.contains("alone and together differ in digest"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn options_that_drifted() {
+    let mut world = world();
+    world.change(&together(1), "a", |record| {
+        if let AgentRecord::Begin(begin) = record {
+            begin.options.num_ctx = 4096;
+        }
+    });
+    refused(&world.report(), InvalidReason::OptionDrift);
+}
+
+#[test]
+fn requests_that_failed_were_cut_or_brought_nothing() {
+    for (kind, reason) in [
+        (
+            Some(RequestErrorKind::CutStream),
+            InvalidReason::RequestFailed,
+        ),
+        (Some(RequestErrorKind::Truncated), InvalidReason::Truncated),
+        (None, InvalidReason::RequestFailed),
+    ] {
+        let mut world = world();
+        world.change(&together(1), "a", |record| {
+            request(record, |request| {
+                request.error = kind.map(|kind| RequestError {
+                    kind,
+                    detail: "x".to_owned(),
+                });
+                if kind.is_none() {
+                    request.chunk_ns.clear();
+                }
+            });
+        });
+        refused(&world.report(), reason);
+    }
+    let mut world = world();
+    world.change(&together(1), "a", |record| {
+        request(record, |request| request.prompt_tokens = Some(8190));
+    });
+    assert!(refused(&world.report(), InvalidReason::Truncated).contains("do not fit 8192"));
+}
+
+#[test]
+fn an_agent_that_failed_outside_its_requests() {
+    let mut world = world();
+    world.change(&together(1), "b", |record| {
+        if let AgentRecord::Finished(finished) = record {
+            finished.failure = Some(AgentFailure {
+                label: "data".to_owned(),
+                detail: "no CSV".to_owned(),
+            });
+        }
+    });
+    assert_eq!(
+        refused(&world.report(), InvalidReason::AgentFailed),
+        "b: data: no CSV"
+    );
+}
+
+#[test]
+fn stamps_that_run_backwards() {
+    let mut world = world();
+    world.change(&together(1), "b", |record| {
+        if let AgentRecord::Finished(finished) = record {
+            finished.at = MonoNs(1);
+        }
+    });
+    refused(&world.report(), InvalidReason::DataLoss);
+}
+
+#[test]
+fn a_leg_that_was_never_executed_or_never_closed() {
+    let mut never = world();
+    never
+        .control
+        .retain(|event| event.run != Some(solo(1, "a")));
+    never.events.retain(|event| event.key.run != solo(1, "a"));
+    let detail = refused(&never.report(), InvalidReason::Missing);
+    assert_eq!(detail, "the solo a leg was never executed");
+    let mut open = world();
+    open.control.retain(|event| {
+        event.run != Some(together(1))
+            || !matches!(
+                event.record,
+                chimera_domain::control::ControlRecord::Closed { .. }
+            )
+    });
+    assert_eq!(
+        refused(&open.report(), InvalidReason::Missing),
+        "the leg was not closed"
+    );
+}
+
+#[test]
+fn a_later_attempt_decides_and_the_earlier_is_shown_and_counted() {
+    let mut world = World::new(vec![planned_test(1, &["a", "b"], 1)]);
+    for agent in ["a", "b"] {
+        let kind = LegKind::Solo {
+            agent: agent_id(agent),
+        };
+        world.leg(1, 1, &kind, &[(agent_id(agent), pace())]);
+    }
+    let gang = [(agent_id("a"), pace()), (agent_id("b"), pace())];
+    let restart = against(InvalidReason::CoordinatorRestart);
+    world.attempt(1, 1, &LegKind::Together, &gang, (1, 1), restart);
+    world.attempt(1, 1, &LegKind::Together, &gang, (2, 2), LegVerdict::Valid);
+    let report = world.report();
+    let test = &report.tests[0];
+    assert_eq!((test.runs_valid, test.runs_attempted), (1, 2));
+    let leg = &test.runs[0].legs[0];
+    assert_eq!((leg.attempt, leg.epoch), (Some(2), Some(2)));
+    assert_eq!(
+        leg.earlier[0].invalid.as_ref().unwrap().reason,
+        "coordinator_restart"
+    );
+    let per_stream = world
+        .events
+        .iter()
+        .filter(|e| e.key.attempt == 1 && e.key.run == together(1));
+    assert_eq!(report.validity.stale_dropped, per_stream.count() as u64);
+}
+
+#[test]
+fn records_of_a_fenced_worker_do_not_count() {
+    let mut world = world();
+    let clean = world.report();
+    let mut zombie: Vec<_> = world
+        .events
+        .iter()
+        .filter(|e| e.key.run == together(1))
+        .cloned()
+        .collect();
+    for event in &mut zombie {
+        event.epoch = 0;
+        request(&mut event.record, |request| request.output_tokens = Some(1));
+    }
+    let count = zombie.len() as u64;
+    world.events.extend(zombie);
+    let report = world.report();
+    assert_eq!(report.validity.stale_dropped, count);
+    assert_eq!(report.tests, clean.tests);
+}
+
+#[test]
+fn duplicates_are_counted_beside_the_report() {
+    let world = world();
+    let twice: Vec<_> = world.events.iter().chain(&world.events).cloned().collect();
+    let control: Vec<_> = world
+        .control
+        .iter()
+        .chain(&world.control)
+        .cloned()
+        .collect();
+    let built = build_counted(&Input::new(&control, &twice, environment())).unwrap();
+    assert_eq!(
+        built.duplicates,
+        (world.events.len() + world.control.len()) as u64
+    );
+    assert_eq!(built.report, world.report());
+}
+
+#[test]
+fn a_host_that_started_anew() {
+    let mut world = world();
+    world.change(&together(1), "b", |record| {
+        if let AgentRecord::Begin(begin) = record {
+            begin.clock.boot_id = BootId("boot-2".to_owned());
+        }
+    });
+    let detail = refused(&world.report(), InvalidReason::PinChanged);
+    assert!(detail.contains("started anew"), "{detail}");
+}
+
+#[test]
+fn a_digest_that_the_plan_does_not_want() {
+    let mut world = world();
+    world
+        .plan
+        .model_digests
+        .insert("gemma3:270m".to_owned(), "55".repeat(32));
+    world.submit();
+    let report = world.report();
+    assert_eq!(report.tests[0].runs_valid, 0);
+    assert_eq!(
+        report.tests[0].runs[0].invalid_reason.as_deref(),
+        Some("pin_changed")
+    );
+    assert!(
+        report.tests[0].verdict.starts_with("No valid run in 2"),
+        "{}",
+        report.tests[0].verdict
+    );
+}
