@@ -131,11 +131,7 @@ impl Assembler {
         gpus: Vec<GpuFacts>,
         probes: Vec<ProbeStatus>,
     ) -> TelemetryBatch {
-        let now = clock.mono_ns;
-        for (source, open) in &mut self.open {
-            self.gaps.push(open.until(source, now));
-            open.from = now;
-        }
+        self.tell_open(clock.mono_ns);
         self.seq += 1;
         let mut gaps = std::mem::take(&mut self.gaps);
         gaps.sort_by(|a, b| (a.from, a.to, &a.source).cmp(&(b.from, b.to, &b.source)));
@@ -151,6 +147,41 @@ impl Assembler {
             gaps,
         }
     }
+
+    /// Forgets the batch; the span that is then unknown. Absences that go on are told from `now` on.
+    pub(crate) fn discard(&mut self, now: MonoNs) -> (MonoNs, MonoNs) {
+        self.tell_open(now);
+        let span = span(&self.samples, &self.gaps, self.period_ns, now);
+        self.samples.clear();
+        self.gaps.clear();
+        span
+    }
+
+    fn tell_open(&mut self, now: MonoNs) {
+        for (source, open) in &mut self.open {
+            self.gaps.push(open.until(source, now));
+            open.from = now;
+        }
+    }
+}
+
+/// What is unknown of a batch that is lost.
+pub(crate) fn span_of(batch: &TelemetryBatch) -> (MonoNs, MonoNs) {
+    span(
+        &batch.samples,
+        &batch.gaps,
+        batch.period_ns,
+        batch.clock.mono_ns,
+    )
+}
+
+fn span(samples: &[Sample], gaps: &[Gap], period_ns: u64, end: MonoNs) -> (MonoNs, MonoNs) {
+    // Back to the last tick of the batch before: nothing is known of the time in between.
+    let first = samples
+        .iter()
+        .map(|sample| MonoNs(sample.at.0.saturating_sub(period_ns)));
+    let from = first.chain(gaps.iter().map(|gap| gap.from)).min();
+    (from.unwrap_or(end), end)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use chimera_wire::subject::{Subject, msg_id_tel};
 use chimera_wire::telemetry::{encode_batch, sampler_session};
 use tokio::sync::mpsc;
 
+use crate::batch::span_of;
 use crate::error::TelemetryError;
 use crate::sampler::Losses;
 
@@ -94,14 +95,14 @@ async fn publish_one(
                     seq = batch.seq,
                     "stopped before a telemetry batch was stored"
                 );
-                losses.note(batch, GapReason::PublishFailed);
+                losses.note(span_of(batch), GapReason::PublishFailed);
                 return Ok(());
             }
             PublishError::TooLarge { .. }
             | PublishError::Refused { .. }
             | PublishError::Conflict { .. } => {
                 tracing::error!(seq = batch.seq, %error, "a telemetry batch is lost");
-                losses.note(batch, GapReason::PublishFailed);
+                losses.note(span_of(batch), GapReason::PublishFailed);
                 return Ok(());
             }
         }

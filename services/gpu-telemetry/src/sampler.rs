@@ -97,14 +97,7 @@ struct Loss {
 }
 
 impl Losses {
-    pub(crate) fn note(&self, batch: &TelemetryBatch, reason: GapReason) {
-        let begin = batch
-            .samples
-            .first()
-            .map_or(batch.clock.mono_ns, |sample| sample.at);
-        // Back to the last tick of the batch before: nothing is known of the time in between.
-        let from = MonoNs(begin.0.saturating_sub(batch.period_ns));
-        let to = batch.clock.mono_ns;
+    pub(crate) fn note(&self, (from, to): (MonoNs, MonoNs), reason: GapReason) {
         let mut losses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let loss = losses.entry(reason).or_insert(Loss {
             from,
@@ -116,7 +109,6 @@ impl Losses {
         loss.batches += 1;
     }
 
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0
             .lock()
@@ -153,7 +145,7 @@ pub(crate) fn sample_until_stopped(
     while let Some(now) = pace.wait_until(deadline) {
         let (sample, away) = sources.read(now, || pace.reading().mono_ns);
         assembler.tick(sample, away);
-        if now.plus(period_ns) > batch_ends {
+        if now.plus(period_ns) >= batch_ends {
             hand_over(pace, sources, assembler, out, losses);
             batch_ends = next_on_grid(batch_ends, BATCH_NS, now);
         }
@@ -175,33 +167,31 @@ fn hand_over(
     out: &mpsc::Sender<TelemetryBatch>,
     losses: &Losses,
 ) {
+    if assembler.is_empty() && losses.is_empty() {
+        return;
+    }
+    // Never waits: waiting here would stretch the ticks of what is being measured.
+    let place = match out.try_reserve() {
+        Ok(place) => place,
+        Err(mpsc::error::TrySendError::Full(())) => {
+            if !assembler.is_empty() {
+                tracing::warn!("the bus cannot keep up; a telemetry batch was dropped");
+                let span = assembler.discard(pace.reading().mono_ns);
+                losses.note(span, GapReason::QueueFull);
+            }
+            return;
+        }
+        Err(mpsc::error::TrySendError::Closed(())) => {
+            tracing::debug!("nobody takes telemetry batches any more");
+            return;
+        }
+    };
     for gap in losses.take() {
         assembler.gap(gap);
     }
-    if assembler.is_empty() {
-        return;
-    }
     let mut probes = vec![sources.host.status(), sources.processes.status()];
     probes.extend(sources.gpus.status());
-    let batch = assembler.close(pace.reading(), sources.gpus.facts().to_vec(), probes);
-    // Never waits: waiting here would stretch the ticks of what is being measured.
-    match out.try_send(batch) {
-        Ok(()) => {}
-        Err(mpsc::error::TrySendError::Full(batch)) => {
-            tracing::warn!(
-                seq = batch.seq,
-                "the bus cannot keep up; a telemetry batch was dropped"
-            );
-            losses.note(&batch, GapReason::QueueFull);
-            // What the lost batch had to tell is told again.
-            for gap in batch.gaps {
-                assembler.gap(gap);
-            }
-        }
-        Err(mpsc::error::TrySendError::Closed(batch)) => {
-            tracing::debug!(seq = batch.seq, "nobody takes telemetry batches any more");
-        }
-    }
+    place.send(assembler.close(pace.reading(), sources.gpus.facts().to_vec(), probes));
 }
 
 #[cfg(test)]

@@ -118,3 +118,22 @@ fn late_ticks_are_a_gap_of_everything() {
     );
     assert_eq!(batch.gaps[0].source, Source::Sampler);
 }
+
+#[test]
+fn a_batch_that_is_discarded_leaves_the_span_that_is_unknown() {
+    let mut assembler = assembler();
+    assembler.tick(sample(100, &["a"]), Vec::new());
+    close(&mut assembler, 110);
+    assembler.tick(sample(200, &[]), vec![away("a", GapReason::GpuLost)]);
+    assembler.tick(sample(300, &[]), vec![away("a", GapReason::GpuLost)]);
+    assert_eq!(assembler.discard(MonoNs(310)), (MonoNs(100), MonoNs(310)));
+    assert!(assembler.is_empty());
+    assembler.tick(sample(400, &["a"]), Vec::new());
+    let next = close(&mut assembler, 410);
+    assert_eq!(
+        (next.seq, next.samples.len()),
+        (2, 1),
+        "a batch never sent has no number"
+    );
+    assert_eq!(ends(&next), [(310, 400, GapReason::GpuLost)]);
+}

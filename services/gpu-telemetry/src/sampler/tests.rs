@@ -202,11 +202,10 @@ fn a_lost_gpu_is_a_gap_and_the_host_goes_on() {
 #[test]
 fn a_full_queue_drops_counts_and_tells() {
     // Room for two; nobody takes any until the end.
-    let mut first = batches(Driven::new(45, &[]), FakeProbe::new(0..0), 2);
-    assert_eq!(first.iter().map(|b| b.seq).collect::<Vec<_>>(), [1, 2]);
-    first.clear();
+    let stored = batches(Driven::new(45, &[]), FakeProbe::new(0..0), 2);
+    assert_eq!(stored.iter().map(|b| b.seq).collect::<Vec<_>>(), [1, 2]);
 
-    // The same through a queue that is emptied later.
+    // Room for one, and emptied later.
     let (out, mut taken) = mpsc::channel(1);
     let losses = Losses::default();
     let mut assembler = Assembler::new(NodeId::try_new("n1").unwrap(), MonoNs(START), PERIOD);
@@ -244,6 +243,7 @@ fn a_full_queue_drops_counts_and_tells() {
     assert_eq!(full.detail, "2 batches were lost");
     assert_eq!(full.from.0 - START, 900_000_000);
     assert_eq!(full.to.0 - START, 2_900_000_000);
+    assert_eq!(batch.seq, 2, "what was never sent has no number");
 }
 
 #[test]
