@@ -16,7 +16,8 @@
 //! give 1 + min/max whatever they gain. It is computed here under the name `tr110_*` for comparison.
 //!
 //! Time is that of one clock per boot; with several boots the wall time carries the bound of the
-//! offsets' error. Everything here takes a [`ValidRun`] and nothing else.
+//! offsets' error. Everything here takes a
+//! [`crate::validity::ValidRun`] and nothing else.
 
 pub mod activity;
 mod measure;
