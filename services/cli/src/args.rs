@@ -15,6 +15,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::engines::{Choice, Sources};
+
 /// Where a coordinator listens unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7070";
 /// Where an analyzer listens unless told otherwise.
@@ -203,34 +205,20 @@ impl FlagArgs {
     }
 }
 
-/// What `chimera bench` is asked to run.
-#[derive(Debug, Clone, PartialEq)]
-pub enum BenchJob {
-    /// The experiment in this file.
-    Spec(PathBuf),
-    /// The quick job, with what the options change of it.
-    Quick(FlagSpec),
-    /// The experiment that the options describe.
-    Flags(FlagSpec),
-}
-
 impl BenchArgs {
-    /// What to run.
+    /// Checks what the parser cannot.
     ///
     /// # Errors
     /// When a spec file and options that describe an experiment are both given: which of them is
     /// meant cannot be known.
-    pub fn job(&self) -> Result<BenchJob, UsageError> {
-        let Some(spec) = &self.spec else {
-            let flags = self.flags.spec();
-            return Ok(if self.quick { BenchJob::Quick(flags) } else { BenchJob::Flags(flags) });
-        };
+    pub fn check(&self) -> Result<(), UsageError> {
+        let Some(spec) = &self.spec else { return Ok(()) };
         let mut given = self.flags.given();
         if self.quick {
             given.insert(0, "--quick");
         }
         if given.is_empty() {
-            return Ok(BenchJob::Spec(spec.clone()));
+            return Ok(());
         }
         Err(UsageError(format!(
             "{} cannot be combined with a spec file: write it into {}, or leave the file out",
@@ -250,8 +238,13 @@ impl BenchArgs {
 Then, in another terminal: chimera submit examples/quick.toml")]
 pub struct UpArgs {
     /// Workers, each with an engine of its own [default: 2, or one per --instance]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub workers: Option<u64>,
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=MAX_WORKERS)
+    )]
+    pub workers: Option<u32>,
     /// Protocol of the engines [default: what this machine has]
     #[arg(long, value_name = "ENGINE", value_parser = engine())]
     pub engine: Option<EngineKind>,
@@ -264,9 +257,38 @@ pub struct UpArgs {
     /// Address of the coordinator; the analyzer takes the next port [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Folder for streams, spools, logs and bundles; kept [default: a temporary one]
+    /// Folder for streams, spools, logs and results; kept [default: chimera-stack]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// Workers that one machine can be asked for: more than any has GPUs or cores for.
+const MAX_WORKERS: i64 = 256;
+/// Workers where nobody says otherwise.
+const WORKERS: u32 = 2;
+
+impl UpArgs {
+    /// How many workers: as asked, or one per instance that runs already, or two.
+    pub(crate) fn workers(&self, choice: &Choice) -> u32 {
+        let instances = match &choice.sources {
+            Sources::Attach(urls) => u32::try_from(urls.len()).ok(),
+            Sources::Spawn(_) => None,
+        };
+        self.workers.or(instances).unwrap_or(WORKERS)
+    }
+
+    /// Where the coordinator listens.
+    pub(crate) fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070)))
+    }
+
+    /// Where the analyzer listens: the coordinator's next port, or any free one if it takes one too.
+    pub(crate) fn analyzer_listen(&self) -> SocketAddr {
+        let mut address = self.listen();
+        let port = if address.port() == 0 { 0 } else { address.port().wrapping_add(1) };
+        address.set_port(port);
+        address
+    }
 }
 
 /// Which coordinator.
@@ -488,14 +510,14 @@ mod tests {
 
     #[test]
     fn a_spec_and_options_that_describe_one_are_refused_by_name() {
-        let error = bench(&["a.toml", "--quick", "--agents", "3"]).job().unwrap_err();
+        let error = bench(&["a.toml", "--quick", "--agents", "3"]).check().unwrap_err();
         assert_eq!(
             error.to_string(),
             "--quick, --agents cannot be combined with a spec file: write it into a.toml, or leave \
              the file out"
         );
-        let job = bench(&["a.toml", "--out", "results"]).job().unwrap();
-        assert_eq!(job, BenchJob::Spec("a.toml".into()));
+        bench(&["a.toml", "--out", "results"]).check().unwrap();
+        bench(&["--quick", "--agents", "3"]).check().unwrap();
     }
 
     #[test]
@@ -522,7 +544,6 @@ mod tests {
             data: Some("d".to_owned()),
             name: Some("n".to_owned()),
         };
-        assert_eq!(args.job().unwrap(), BenchJob::Flags(want));
-        assert!(matches!(bench(&["--quick"]).job(), Ok(BenchJob::Quick(_))));
+        assert_eq!(args.flags.spec(), want);
     }
 }

@@ -1,3 +1,109 @@
-//! The person's tool.
+//! The person's tool: everything that `chimera` can be asked for.
+//!
+//! - [`args`]: the command line. `output`: standard output.
+//! - `bench`, `stack`, `engines`: the local stack and the main job on it.
+//! - `remote`: a coordinator or an analyzer that runs elsewhere. `progress`: how far it is.
+//! - `report`: results read again, from a bundle or a server. `table`: the results on a terminal.
+//! - `probe`: one instance, quickly. `doctor`: what this machine lacks.
 
 pub mod args;
+mod bench;
+mod doctor;
+mod engines;
+mod output;
+mod probe;
+mod progress;
+mod remote;
+mod report;
+mod stack;
+mod table;
+
+use std::future::Future;
+use std::time::Duration;
+
+use chimera_runtime::exit::UsageError;
+use chimera_runtime::telemetry::{self, LogArgs, TelemetryError};
+use chimera_runtime::version;
+use clap::CommandFactory as _;
+
+use args::{Cli, Command};
+
+/// What is logged where nobody says otherwise: only trouble, so that progress stays readable.
+const QUIET: &str = "warn";
+/// How long blocking work may go on after the end.
+const LINGER: Duration = Duration::from_millis(500);
+/// How long the last spans may take.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// When it could not be done; [`chimera_runtime::exit::code`] tells whose fault that is.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let Cli { command, json, log } = cli;
+    let quiet = quiet(&log);
+    match &command {
+        Command::Bench(args) => block_on(Threads::Many, &quiet, bench::run(args, json)),
+        Command::Up(args) => block_on(Threads::Many, &quiet, bench::up(args)),
+        Command::Submit(args) => block_on(Threads::One, &quiet, remote::submit(args, json)),
+        Command::List(args) => block_on(Threads::One, &quiet, remote::list(args, json)),
+        Command::Watch(args) => block_on(Threads::One, &quiet, remote::watch(args, json)),
+        Command::Cancel(args) => block_on(Threads::One, &quiet, remote::cancel(args, json)),
+        Command::Workers(args) => block_on(Threads::One, &quiet, remote::workers(&args.server, json)),
+        Command::Report(args) => block_on(Threads::One, &quiet, report::report(args, json)),
+        Command::Replay(args) => report::replay(args, json),
+        Command::Verify(args) => report::verify(args, json),
+        Command::Probe(args) => block_on(Threads::One, &quiet, probe::run(args, json)),
+        Command::Doctor(_) => block_on(Threads::One, &quiet, doctor::run(json)),
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "chimera", &mut script);
+            output::print(&script).map(|_| ())
+        }
+        Command::Schema(_) => output::print_json(&chimera_domain::report::schema()),
+    }
+}
+
+fn quiet(log: &LogArgs) -> LogArgs {
+    let filter = log.filter.clone().or_else(|| Some(QUIET.to_owned()));
+    LogArgs { filter, ..log.clone() }
+}
+
+/// How many threads the asynchronous work gets.
+#[derive(Debug, Clone, Copy)]
+enum Threads {
+    /// Nothing to do side by side, and a probe must not be woken on another thread.
+    One,
+    /// The local stack: several services in one process.
+    Many,
+}
+
+/// Runs asynchronous work with logs and traces.
+fn block_on<F>(threads: Threads, log: &LogArgs, work: F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let mut builder = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+        Threads::Many => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build()?;
+    let result = runtime.block_on(async {
+        let telemetry = telemetry::init(log, "chimera", version::VERSION).map_err(usage)?;
+        let result = work.await;
+        telemetry.shutdown(FLUSH_LIMIT).await;
+        result
+    });
+    // A name lookup or a driver call that hangs is not waited for long.
+    runtime.shutdown_timeout(LINGER);
+    result
+}
+
+fn usage(error: TelemetryError) -> anyhow::Error {
+    match error {
+        TelemetryError::Filter { .. } | TelemetryError::Endpoint(_) => {
+            UsageError(error.to_string()).into()
+        }
+        other => other.into(),
+    }
+}

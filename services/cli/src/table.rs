@@ -1,0 +1,294 @@
+//! The results on a terminal: every test side by side, for someone who sees them for the first time.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
+
+use chimera_domain::report::number::{percent, text, with_interval};
+use chimera_domain::report::{OutcomeState, Report, TestReport};
+use chimera_domain::stats::Summary;
+use chimera_runtime::config;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+
+/// Width where there is no terminal to ask.
+const WIDTH: u16 = 100;
+/// Below this a table cannot be read; the terminal may scroll instead.
+const MIN_WIDTH: u16 = 60;
+/// Tests that stand in columns; more stand in rows.
+const MAX_COLUMNS: usize = 4;
+/// Invalid runs that are listed.
+const MAX_INVALID: usize = 12;
+
+/// Writes the results: the table, what it means, and what does not count.
+///
+/// Width and colour are those of standard output, where this is meant to end.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub(crate) fn print_results(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let terminal = io::stdout().is_terminal();
+    let width = Table::new().width().filter(|_| terminal).unwrap_or(WIDTH).max(MIN_WIDTH);
+    let colour = terminal && config::env("NO_COLOR").is_none();
+    out.write_all(render(report, Paper { width, colour }).as_bytes())
+}
+
+/// Writes where the files of the results are, and what to do with them.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub(crate) fn print_files(folder: &Path, out: &mut impl Write) -> io::Result<()> {
+    let folder = folder.display();
+    writeln!(out, "\nFiles: {folder} (start with report.md)\nCheck: chimera verify {folder}")
+}
+
+/// What is written on.
+#[derive(Debug, Clone, Copy)]
+struct Paper {
+    width: u16,
+    colour: bool,
+}
+
+impl Paper {
+    fn table(self) -> Table {
+        let mut table = Table::new();
+        table
+            .load_style(UTF8_BORDERS_ONLY)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(self.width);
+        if self.colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table
+    }
+}
+
+fn render(report: &Report, paper: Paper) -> String {
+    let mut lines = vec![String::new()];
+    match report.outcome.state {
+        OutcomeState::Completed => {}
+        OutcomeState::Running => lines.push("The experiment has not ended: this is a part.".to_owned()),
+        OutcomeState::Cancelled => lines.push("The experiment was cancelled: this is a part.".to_owned()),
+        OutcomeState::Failed => {
+            let why = report.outcome.detail.as_deref().unwrap_or("no reason was given");
+            lines.push(format!("The experiment failed: {why}"));
+        }
+    }
+    let mut notes = Notes::default();
+    if report.tests.is_empty() {
+        lines.push("No test was planned.".to_owned());
+    } else {
+        lines.push(picture(report, paper, &mut notes));
+    }
+    lines.extend(notes.lines());
+    lines.push(String::new());
+    let contrast = report.contrast.iter().map(|contrast| contrast.sentence.clone());
+    let verdicts = report.tests.iter().map(|test| format!("{}: {}", test.label, test.verdict));
+    for sentence in contrast.chain(verdicts) {
+        lines.push(wrap(&sentence, paper.width));
+        lines.push(String::new());
+    }
+    let invalid = invalid_runs(report);
+    if !invalid.is_empty() {
+        lines.push("Not counted:".to_owned());
+        lines.extend(invalid.iter().map(|line| wrap(&format!("  {line}"), paper.width)));
+        lines.push(String::new());
+    }
+    let mut text = lines.join("\n");
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+/// Reasons for what is not in the table, numbered in order of first use.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Notes {
+    fn mark(&mut self, reason: &str) -> usize {
+        if let Some(at) = self.0.iter().position(|known| known == reason) {
+            return at + 1;
+        }
+        self.0.push(reason.to_owned());
+        self.0.len()
+    }
+
+    fn lines(self) -> impl Iterator<Item = String> {
+        self.0.into_iter().enumerate().map(|(at, reason)| format!("  [{}] {reason}", at + 1))
+    }
+
+    /// A value, or a dash with its reason.
+    fn value(&mut self, summary: &Summary, write: impl Fn(f64) -> String) -> String {
+        match summary.value {
+            Some(value) => write(value),
+            None => {
+                let reason = summary.reason.as_deref().unwrap_or("not measured");
+                format!("- [{}]", self.mark(reason))
+            }
+        }
+    }
+
+    fn interval(&mut self, summary: &Summary) -> String {
+        let value = self.value(summary, text);
+        match (summary.value, summary.ci95) {
+            (Some(_), Some(_)) => with_interval(summary.value, summary.ci95),
+            (Some(_), None) => {
+                format!("{value} [{}]", self.mark("no interval: that needs two valid runs"))
+            }
+            (None, _) => value,
+        }
+    }
+
+    fn change(&mut self, alone: &Summary, together: &Summary) -> String {
+        format!("{} -> {}", self.value(alone, text), self.value(together, text))
+    }
+}
+
+type Write1 = fn(&TestReport, &mut Notes) -> String;
+
+/// The lines of the table: what it is, and how a test fills it.
+const LINES: [(&str, Write1); 10] = [
+    ("valid runs", |test, _| format!("{} of {}", test.runs_valid, test.runs_attempted)),
+    (GAIN, |test, notes| notes.interval(&test.aggregate.concurrency_gain)),
+    ("gain is", |test, _| test.aggregate.concurrency_gain.provenance.as_str().to_owned()),
+    ("parallel efficiency", |test, notes| {
+        notes.value(&test.aggregate.parallel_efficiency, percent)
+    }),
+    ("TR110 'speed-up' (balance only)", |test, notes| {
+        notes.value(&test.aggregate.tr110_speedup, text)
+    }),
+    ("slowdown of each agent", slowdowns),
+    ("first token, ms: alone -> together", |test, notes| {
+        notes.change(&test.aggregate.ttft_solo_ms, &test.aggregate.ttft_ms)
+    }),
+    ("per further token, ms: alone -> together", |test, notes| {
+        notes.change(&test.aggregate.tpot_solo_ms, &test.aggregate.tpot_ms)
+    }),
+    ("tokens/s: one alone -> all together", |test, notes| {
+        notes.change(&test.aggregate.solo_tokens_per_s, &test.aggregate.aggregate_tokens_per_s)
+    }),
+    ("start skew, ms", |test, notes| notes.value(&test.aggregate.start_skew_ms, text)),
+];
+
+/// The line that is printed in bold.
+const GAIN: &str = "concurrency gain (95 %)";
+
+fn slowdowns(test: &TestReport, notes: &mut Notes) -> String {
+    let agents = &test.aggregate.agents;
+    let each: Vec<String> = agents
+        .iter()
+        .map(|agent| format!("{} {}", agent.agent, notes.value(&agent.slowdown, text)))
+        .collect();
+    if each.is_empty() {
+        return notes.value(&test.aggregate.slowdown, text);
+    }
+    each.join("\n")
+}
+
+fn picture(report: &Report, paper: Paper, notes: &mut Notes) -> String {
+    let mut table = paper.table();
+    if report.tests.len() <= MAX_COLUMNS {
+        let labels = report.tests.iter().map(|test| test.label.clone());
+        table.set_header(std::iter::once(report.name.clone()).chain(labels));
+        for (name, write) in LINES {
+            let mut row = vec![Cell::new(name)];
+            for test in &report.tests {
+                let cell = Cell::new(write(test, notes)).set_alignment(CellAlignment::Right);
+                row.push(emphasis(name, test, cell));
+            }
+            table.add_row(row);
+        }
+    } else {
+        let names = LINES.iter().map(|(name, _)| (*name).to_owned());
+        table.set_header(std::iter::once(report.name.clone()).chain(names));
+        for test in &report.tests {
+            let mut row = vec![Cell::new(&test.label)];
+            for (name, write) in LINES {
+                row.push(emphasis(name, test, Cell::new(write(test, notes))));
+            }
+            table.add_row(row);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// The gain in colour: only where its interval tells on which side of 1 it lies.
+fn emphasis(name: &str, test: &TestReport, cell: Cell) -> Cell {
+    if name != GAIN {
+        return cell;
+    }
+    let cell = cell.add_attribute(Attribute::Bold);
+    match test.aggregate.concurrency_gain.ci95 {
+        Some([low, _]) if low > 1.0 => cell.fg(Color::Green),
+        Some([_, high]) if high < 1.0 => cell.fg(Color::Red),
+        _ => cell,
+    }
+}
+
+fn invalid_runs(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for test in &report.tests {
+        for run in test.runs.iter().filter(|run| !run.valid) {
+            let why = run.invalid.first().map_or_else(
+                || run.invalid_reason.clone().unwrap_or_else(|| "no reason was given".to_owned()),
+                |why| format!("{} ({})", why.reason, why.detail),
+            );
+            lines.push(format!("run {} of '{}': {why}", run.run, test.label));
+        }
+    }
+    let more = lines.len().saturating_sub(MAX_INVALID);
+    if more > 0 {
+        lines.truncate(MAX_INVALID);
+        lines.push(format!("and {more} more, see report.md"));
+    }
+    lines
+}
+
+/// Breaks a sentence between words; a word that is longer than a line stays whole, so that a path can
+/// be copied.
+fn wrap(sentence: &str, width: u16) -> String {
+    let width = usize::from(width);
+    let indent = sentence.len() - sentence.trim_start().len();
+    let mut lines = Vec::new();
+    let mut line = " ".repeat(indent);
+    let mut filled = indent;
+    for word in sentence.split_whitespace() {
+        let length = word.chars().count();
+        let fresh = filled == indent;
+        if !fresh && filled + 1 + length > width {
+            lines.push(std::mem::replace(&mut line, " ".repeat(indent)));
+            filled = indent;
+        }
+        if filled > indent {
+            line.push(' ');
+            filled += 1;
+        }
+        line.push_str(word);
+        filled += length;
+    }
+    lines.push(line);
+    lines.join("\n")
+}
+
+/// A table of words without lines, for lists that a person skims and `awk` cuts.
+pub(crate) fn plain(
+    header: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).force_no_tty();
+    table.set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests;
