@@ -61,8 +61,8 @@ pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
     } else {
         let mut text = Vec::new();
         table::print_results(&finished.report, &mut text)?;
+        table::print_files(&finished.folder, &mut text)?;
         output::print(&text)?;
-        output::hint(&format!("results: {}", finished.folder.display()));
     }
     if shutdown.is_cancelled() {
         work.discard();
@@ -276,12 +276,16 @@ pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<()> {
     let choice = engines::choose(&wanted).await?;
     let workers = args.workers(&choice);
     let shutdown = shutdown::on_signals(process::kill_all)?;
-    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from("chimera-stack"));
+    let kept = args.dir.is_some();
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => WorkDir::new()?.keep(),
+    };
     let results = dir.join("results");
     std::fs::create_dir_all(&results)
         .with_context(|| format!("cannot make the folder {}", results.display()))?;
     let stack = Stack::start(StackConfig {
-        dir,
+        dir: dir.clone(),
         target: Target::Under(results.clone()),
         engines: choice.for_workers(workers)?,
         data_root: std::env::current_dir().ok(),
@@ -302,7 +306,11 @@ pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<()> {
         () = shutdown.cancelled() => {}
         () = stack.failed().cancelled() => {}
     }
-    stack.stop().await
+    stack.stop().await?;
+    if !kept {
+        output::hint(&format!("results and logs stay in {}", dir.display()));
+    }
+    Ok(())
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
