@@ -4,7 +4,7 @@
 //! into JSON, asks for an analysis, then for a report that builds on the analysis.
 //!
 //! - [`data`]: folder to numbers, with everything that can be wrong named.
-//! - [`aggregate`]: the numbers as one JSON value.
+//! - [`mod@aggregate`]: the numbers as one JSON value.
 //! - [`facts`]: the numbers as the short table that fits a prompt.
 //! - [`template`]: prompt templates by role, built in or a user's.
 //! - [`prompt`]: the agent's step machine, the token budget, the nonce.
