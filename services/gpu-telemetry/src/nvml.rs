@@ -57,7 +57,7 @@ pub struct NvmlProbe {
 enum State {
     /// Initialised. A GPU of the facts that is not in the list is away.
     Open {
-        nvml: Nvml,
+        nvml: Box<Nvml>,
         present: Vec<(u32, GpuUuid)>,
         absent: BTreeMap<GpuUuid, (GapReason, String)>,
     },
@@ -126,7 +126,7 @@ impl NvmlProbe {
         let mut last: Option<NvmlError> = None;
         for library in &self.libraries {
             match Nvml::builder().lib_path(library).init() {
-                Ok(nvml) => return self.enumerate(nvml),
+                Ok(nvml) => return self.enumerate(Box::new(nvml)),
                 // The next name may be another library; a driver that does not answer is the same.
                 Err(error @ (NvmlError::LibloadingError(_) | NvmlError::FailedToLoadSymbol(_))) => {
                     last = Some(error);
@@ -155,7 +155,7 @@ impl NvmlProbe {
     }
 
     /// Lists the GPUs, reads their facts, and notes which known ones are not there.
-    fn enumerate(&mut self, nvml: Nvml) -> State {
+    fn enumerate(&mut self, nvml: Box<Nvml>) -> State {
         let count = match nvml.device_count() {
             Ok(count) => count,
             Err(error) => {

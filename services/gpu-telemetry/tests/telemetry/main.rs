@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod bus;
 mod fake;
 mod host;
 mod nvml;

@@ -59,10 +59,6 @@ fn uuid(name: &str) -> GpuUuid {
 }
 
 #[test]
-#[expect(
-    clippy::float_cmp,
-    reason = "each value is one division of a small number"
-)]
 fn a_healthy_gpu_is_read_whole_and_in_our_units() {
     let driver = FakeDriver::new(&script(
         0,

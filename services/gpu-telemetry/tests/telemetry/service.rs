@@ -133,7 +133,8 @@ async fn without_a_gpu_the_host_is_recorded_all_the_same() {
     );
 }
 
-/// Prints what sampling costs; see the README of results for how to read it.
+/// Prints what sampling costs: CPU time of this whole process (sampling, collecting, the fake driver)
+/// per second of wall time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, 22 s: run with --ignored --nocapture"]
 async fn what_sampling_costs() {
