@@ -22,6 +22,10 @@ pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7070";
 /// Where an analyzer listens unless told otherwise.
 pub const DEFAULT_ANALYZER: &str = "http://127.0.0.1:7071";
 
+/// What the services say of it is not true here.
+const LOG_HELP: &str =
+    "What to log, e.g. \"debug\" or \"warn,chimera_runtime=debug\" [default: warn; of `up`: info]";
+
 static VERSION: LazyLock<String> = LazyLock::new(version::software);
 
 /// Measures what really happens when several LLM agents run at once.
@@ -31,6 +35,7 @@ static VERSION: LazyLock<String> = LazyLock::new(version::software);
     version = VERSION.as_str(),
     arg_required_else_help = true,
     max_term_width = 100,
+    mut_arg("filter", |arg| arg.help(LOG_HELP)),
     after_help = "Examples:
   chimera doctor                              what this machine lacks, and how to get it
   chimera bench --quick                       measure this machine in three minutes
@@ -257,7 +262,7 @@ pub struct UpArgs {
     /// Address of the coordinator; the analyzer takes the next port [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Folder for streams, spools, logs and results; kept [default: chimera-stack]
+    /// Folder for streams, spools, logs and results; kept [default: a temporary one, removed at the end]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }

@@ -8,7 +8,7 @@ use chimera_domain::report::{OutcomeState, Report, TestReport};
 use chimera_domain::stats::Summary;
 use chimera_runtime::config;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
 
 /// Width where there is no terminal to ask.
 const WIDTH: u16 = 100;
@@ -16,6 +16,10 @@ const WIDTH: u16 = 100;
 const MIN_WIDTH: u16 = 60;
 /// Tests that stand in columns; more stand in rows.
 const MAX_COLUMNS: usize = 4;
+/// A test's column that is narrower shares its room with the names of the lines.
+const MIN_COLUMN: usize = 20;
+/// What stands between two columns, and at the edges.
+const PADDING: usize = 4;
 /// Invalid runs that are listed.
 const MAX_INVALID: usize = 12;
 
@@ -141,6 +145,9 @@ impl Notes {
     }
 
     fn change(&mut self, alone: &Summary, together: &Summary) -> String {
+        if alone.value.is_none() && together.value.is_none() && alone.reason == together.reason {
+            return self.value(together, text);
+        }
         format!("{} -> {}", self.value(alone, text), self.value(together, text))
     }
 }
@@ -159,16 +166,16 @@ const LINES: [(&str, Write1); 10] = [
         notes.value(&test.aggregate.tr110_speedup, text)
     }),
     ("slowdown of each agent", slowdowns),
-    ("first token, ms: alone -> together", |test, notes| {
+    ("first token (TTFT) ms, alone -> together", |test, notes| {
         notes.change(&test.aggregate.ttft_solo_ms, &test.aggregate.ttft_ms)
     }),
-    ("per further token, ms: alone -> together", |test, notes| {
+    ("per further token (TPOT) ms, alone -> together", |test, notes| {
         notes.change(&test.aggregate.tpot_solo_ms, &test.aggregate.tpot_ms)
     }),
-    ("tokens/s: one alone -> all together", |test, notes| {
+    ("tokens/s, one alone -> all together", |test, notes| {
         notes.change(&test.aggregate.solo_tokens_per_s, &test.aggregate.aggregate_tokens_per_s)
     }),
-    ("start skew, ms", |test, notes| notes.value(&test.aggregate.start_skew_ms, text)),
+    ("start skew ms", |test, notes| notes.value(&test.aggregate.start_skew_ms, text)),
 ];
 
 /// The line that is printed in bold.
@@ -189,8 +196,9 @@ fn slowdowns(test: &TestReport, notes: &mut Notes) -> String {
 fn picture(report: &Report, paper: Paper, notes: &mut Notes) -> String {
     let mut table = paper.table();
     if report.tests.len() <= MAX_COLUMNS {
-        let labels = report.tests.iter().map(|test| test.label.clone());
-        table.set_header(std::iter::once(report.name.clone()).chain(labels));
+        let right = |text: &String| Cell::new(text).set_alignment(CellAlignment::Right);
+        let labels = report.tests.iter().map(|test| right(&test.label));
+        table.set_header(std::iter::once(Cell::new(&report.name)).chain(labels));
         for (name, write) in LINES {
             let mut row = vec![Cell::new(name)];
             for test in &report.tests {
@@ -198,6 +206,13 @@ fn picture(report: &Report, paper: Paper, notes: &mut Notes) -> String {
                 row.push(emphasis(name, test, cell));
             }
             table.add_row(row);
+        }
+        let names = LINES.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + PADDING;
+        let room = usize::from(paper.width).saturating_sub(names) / report.tests.len().max(1);
+        if room >= MIN_COLUMN
+            && let Some(first) = table.column_mut(0)
+        {
+            first.set_constraint(ColumnConstraint::ContentWidth);
         }
     } else {
         let names = LINES.iter().map(|(name, _)| (*name).to_owned());
