@@ -78,6 +78,8 @@ pub enum WorkerMessage {
     LeaseReply {
         /// Which leg.
         leg: LegRef,
+        /// Which agent.
+        agent: AgentId,
         /// `None`: taken. Else why not.
         refused: Option<String>,
     },

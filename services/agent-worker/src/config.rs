@@ -78,7 +78,12 @@ pub struct Args {
 #[serde(deny_unknown_fields)]
 pub struct EngineArgs {
     /// Attach to an engine that runs already
-    #[arg(long, env = "CHIMERA_WORKER_INSTANCE", value_name = "URL", conflicts_with = "spawn")]
+    #[arg(
+        long,
+        env = "CHIMERA_WORKER_INSTANCE",
+        value_name = "URL",
+        conflicts_with = "spawn"
+    )]
     pub instance: Option<String>,
     /// Protocol of the attached engine: ollama or openai [default: ollama]
     #[arg(long = "engine", env = "CHIMERA_WORKER_ENGINE", value_name = "KIND")]
@@ -114,7 +119,12 @@ pub struct FileArgs {
 #[serde(deny_unknown_fields)]
 pub struct LimitArgs {
     /// Longest wait for a connection [default: 2s]
-    #[arg(long, env = "CHIMERA_WORKER_CONNECT_LIMIT", value_name = "DURATION")]
+    #[arg(
+        id = "engine_connect_limit",
+        long = "connect-limit",
+        env = "CHIMERA_WORKER_CONNECT_LIMIT",
+        value_name = "DURATION"
+    )]
     pub connect_limit: Option<DurationText>,
     /// Longest wait for the first token [default: 2m]
     #[arg(long, env = "CHIMERA_WORKER_FIRST_BYTE_LIMIT", value_name = "DURATION")]
@@ -194,24 +204,23 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong, at once.
-    pub fn resolve(
-        args: &Args,
-        software: String,
-    ) -> Result<(Self, BusConfig), ConfigErrors> {
+    pub fn resolve(args: &Args, software: String) -> Result<(Self, BusConfig), ConfigErrors> {
         let args = load(args, args.config.as_deref())?;
         let mut problems = Problems::default();
         let host = chimera_runtime::host::name();
         let node = problems.take("node", NodeId::try_new(chimera_runtime::host::token(&host)));
         let worker = args.worker_id.clone().unwrap_or_else(|| {
-            format!("{}-{}", chimera_runtime::host::token(&host), std::process::id())
+            format!(
+                "{}-{}",
+                chimera_runtime::host::token(&host),
+                std::process::id()
+            )
         });
         let bus = problems.nested(args.nats.validate(&worker));
         let worker = problems.take("worker_id", WorkerId::try_new(worker));
         let source = source(&args.engine, &mut problems);
         let instance = match (&source, &worker) {
-            (Some(source), Some(worker)) => {
-                problems.take("instance", instance_id(source, worker))
-            }
+            (Some(source), Some(worker)) => problems.take("instance", instance_id(source, worker)),
             _ => None,
         };
         let state_dir = args
@@ -220,19 +229,22 @@ impl Config {
             .clone()
             .or_else(|| cache_dir().map(|c| c.join("workers")));
         if state_dir.is_none() {
-            problems.add("state_dir", "neither HOME nor XDG_CACHE_HOME is set: name a folder");
+            problems.add(
+                "state_dir",
+                "neither HOME nor XDG_CACHE_HOME is set: name a folder",
+            );
         }
-        for (key, dir) in
-            [("data_root", &args.files.data_root), ("templates_dir", &args.files.templates_dir)]
-        {
+        for (key, dir) in [
+            ("data_root", &args.files.data_root),
+            ("templates_dir", &args.files.templates_dir),
+        ] {
             if let Some(dir) = dir.as_ref().filter(|d| !d.is_dir()) {
                 problems.add(key, format!("{} is no folder", dir.display()));
             }
         }
         let defaults = Limits::default();
-        let or = |given: &Option<DurationText>, default: Duration| {
-            given.map_or(default, Duration::from)
-        };
+        let or =
+            |given: &Option<DurationText>, default: Duration| given.map_or(default, Duration::from);
         let limits = Limits {
             connect: or(&args.limits.connect_limit, defaults.connect),
             first_byte: or(&args.limits.first_byte_limit, defaults.first_byte),
@@ -267,7 +279,9 @@ impl Config {
 /// system's folder for temporary files.
 #[must_use]
 pub fn default_claims_dir() -> PathBuf {
-    cache_dir().unwrap_or_else(|| std::env::temp_dir().join("chimera")).join("claims")
+    cache_dir()
+        .unwrap_or_else(|| std::env::temp_dir().join("chimera"))
+        .join("claims")
 }
 
 fn source(args: &EngineArgs, problems: &mut Problems) -> Option<EngineSource> {
@@ -275,7 +289,10 @@ fn source(args: &EngineArgs, problems: &mut Problems) -> Option<EngineSource> {
         None | Some("ollama") => EngineKind::Ollama,
         Some("openai") => EngineKind::Openai,
         Some(other) => {
-            problems.add("engine", format!("'{other}' is neither 'ollama' nor 'openai'"));
+            problems.add(
+                "engine",
+                format!("'{other}' is neither 'ollama' nor 'openai'"),
+            );
             return None;
         }
     };
@@ -283,32 +300,52 @@ fn source(args: &EngineArgs, problems: &mut Problems) -> Option<EngineSource> {
         (Some(url), None) => {
             let url = problems.take("instance", Url::parse(url))?;
             if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-                problems.add("instance", format!("'{url}' is no http:// or https:// address"));
+                problems.add(
+                    "instance",
+                    format!("'{url}' is no http:// or https:// address"),
+                );
                 return None;
             }
             Some(EngineSource::Attach { url, kind })
         }
         (None, Some(Spawn::Ollama)) => {
             let program = problems.take("spawn", find_program("CHIMERA_OLLAMA", "ollama"))?;
-            Some(EngineSource::SpawnOllama { program, gpu: args.gpu.clone() })
+            Some(EngineSource::SpawnOllama {
+                program,
+                gpu: args.gpu.clone(),
+            })
         }
         (None, Some(Spawn::Llama)) => {
-            let program =
-                problems.take("spawn", find_program("CHIMERA_LLAMA_SERVER", "llama-server"))?;
-            let models_dir =
-                args.models_dir.clone().or_else(|| cache_dir().map(|c| c.join("models")));
+            let program = problems.take(
+                "spawn",
+                find_program("CHIMERA_LLAMA_SERVER", "llama-server"),
+            )?;
+            let models_dir = args
+                .models_dir
+                .clone()
+                .or_else(|| cache_dir().map(|c| c.join("models")));
             let Some(models_dir) = models_dir.filter(|d| d.is_dir()) else {
                 problems.add("models_dir", "names no folder of GGUF files");
                 return None;
             };
-            Some(EngineSource::SpawnLlama { program, models_dir, gpu: args.gpu.clone() })
+            Some(EngineSource::SpawnLlama {
+                program,
+                models_dir,
+                gpu: args.gpu.clone(),
+            })
         }
         (None, None) => {
-            problems.add("instance", "name the engine: --instance URL, or --spawn ollama|llama");
+            problems.add(
+                "instance",
+                "name the engine: --instance URL, or --spawn ollama|llama",
+            );
             None
         }
         (Some(_), Some(_)) => {
-            problems.add("instance", "either attach with --instance or spawn one, not both");
+            problems.add(
+                "instance",
+                "either attach with --instance or spawn one, not both",
+            );
             None
         }
     }
@@ -326,7 +363,11 @@ pub fn instance_id(
     match source {
         EngineSource::Attach { url, .. } => {
             let host = url.host_str().unwrap_or("localhost");
-            let host = if host == "localhost" { "127.0.0.1" } else { host };
+            let host = if host == "localhost" {
+                "127.0.0.1"
+            } else {
+                host
+            };
             let port = url.port_or_known_default().unwrap_or(0);
             InstanceId::try_new(chimera_runtime::host::token(&format!("{host}-{port}")))
         }
@@ -348,15 +389,25 @@ mod tests {
 
     #[test]
     fn localhost_and_its_address_are_one_instance() {
-        let id = |url| resolve(&["--state-dir", "/tmp", "--instance", url]).unwrap().instance;
+        let id = |url| {
+            resolve(&["--state-dir", "/tmp", "--instance", url])
+                .unwrap()
+                .instance
+        };
         assert_eq!(id("http://localhost:11434"), id("http://127.0.0.1:11434/"));
         assert_eq!(id("http://127.0.0.1:11434").as_str(), "127-0-0-1-11434");
     }
 
     #[test]
     fn every_mistake_is_said_at_once() {
-        let errors =
-            resolve(&["--worker-id", "a.b", "--engine", "vllm", "--data-root", "/no/such"]);
+        let errors = resolve(&[
+            "--worker-id",
+            "a.b",
+            "--engine",
+            "vllm",
+            "--data-root",
+            "/no/such",
+        ]);
         let text = errors.unwrap_err().to_string();
         for key in ["worker_id", "engine", "data_root"] {
             assert!(text.contains(key), "{text}");
