@@ -217,7 +217,9 @@ impl BenchArgs {
     /// When a spec file and options that describe an experiment are both given: which of them is
     /// meant cannot be known.
     pub fn check(&self) -> Result<(), UsageError> {
-        let Some(spec) = &self.spec else { return Ok(()) };
+        let Some(spec) = &self.spec else {
+            return Ok(());
+        };
         let mut given = self.flags.given();
         if self.quick {
             given.insert(0, "--quick");
@@ -284,13 +286,18 @@ impl UpArgs {
 
     /// Where the coordinator listens.
     pub(crate) fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070)))
+        self.listen
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070)))
     }
 
     /// Where the analyzer listens: the coordinator's next port, or any free one if it takes one too.
     pub(crate) fn analyzer_listen(&self) -> SocketAddr {
         let mut address = self.listen();
-        let port = if address.port() == 0 { 0 } else { address.port().wrapping_add(1) };
+        let port = if address.port() == 0 {
+            0
+        } else {
+            address.port().wrapping_add(1)
+        };
         address.set_port(port);
         address
     }
@@ -371,7 +378,8 @@ pub struct ReportArgs {
     #[arg(value_name = "EXPERIMENT|DIR")]
     pub target: String,
     /// How to show it [default: the table]
-    #[arg(long, value_name = "FORMAT")]
+    // An id of its own: that of --log-format is `format`, and global.
+    #[arg(id = "report_format", long = "format", value_name = "FORMAT")]
     pub format: Option<ReportFormat>,
     /// The analyzer, where an id is given [default: http://127.0.0.1:7071]
     #[arg(long, env = "CHIMERA_ANALYZER_URL", value_name = "URL")]
@@ -446,7 +454,12 @@ pub struct ProbeArgs {
     #[arg(short, long, value_name = "CONCURRENCY", allow_negative_numbers = true)]
     pub concurrency: Option<u32>,
     /// Requests in all [default: 10]
-    #[arg(short = 'n', long, value_name = "REQUESTS", allow_negative_numbers = true)]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "REQUESTS",
+        allow_negative_numbers = true
+    )]
     pub requests: Option<u32>,
     /// Output tokens per request [default: 64]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
@@ -507,15 +520,27 @@ mod tests {
         let command = Cli::command();
         command.clone().debug_assert();
         for sub in command.get_subcommands() {
-            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = sub
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             assert!(help.starts_with("Examples:"), "{}", sub.get_name());
             assert!(sub.get_about().is_some(), "{}", sub.get_name());
+            // clap would take the one for the other, and panic where their types differ.
+            for global in command.get_arguments().filter(|arg| arg.is_global_set()) {
+                let twin = sub
+                    .get_arguments()
+                    .find(|arg| arg.get_id() == global.get_id());
+                assert!(twin.is_none(), "{}: {}", sub.get_name(), global.get_id());
+            }
         }
     }
 
     #[test]
     fn a_spec_and_options_that_describe_one_are_refused_by_name() {
-        let error = bench(&["a.toml", "--quick", "--agents", "3"]).check().unwrap_err();
+        let error = bench(&["a.toml", "--quick", "--agents", "3"])
+            .check()
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "--quick, --agents cannot be combined with a spec file: write it into a.toml, or leave \
@@ -528,9 +553,34 @@ mod tests {
     #[test]
     fn every_option_reaches_the_spec() {
         let args = [
-            "--engine", "ollama", "--instance", "http://a", "--instance", "http://b", "--model", "m",
-            "--agents", "2", "--runs", "3", "--num-ctx", "4", "--num-gpu", "5", "--num-thread", "6",
-            "--num-predict", "7", "--temperature", "-0.5", "--seed", "8", "--data", "d", "--name", "n",
+            "--engine",
+            "ollama",
+            "--instance",
+            "http://a",
+            "--instance",
+            "http://b",
+            "--model",
+            "m",
+            "--agents",
+            "2",
+            "--runs",
+            "3",
+            "--num-ctx",
+            "4",
+            "--num-gpu",
+            "5",
+            "--num-thread",
+            "6",
+            "--num-predict",
+            "7",
+            "--temperature",
+            "-0.5",
+            "--seed",
+            "8",
+            "--data",
+            "d",
+            "--name",
+            "n",
         ];
         let args = bench(&args);
         assert_eq!(args.flags.given().len(), 13);

@@ -33,23 +33,41 @@ struct Check {
 
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, found: found.into(), remedy: None }
+        Self {
+            name,
+            state: State::Ok,
+            found: found.into(),
+            remedy: None,
+        }
     }
 
     fn warning(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         let remedy = Some(remedy.into());
-        Self { name, state: State::Warning, found: found.into(), remedy }
+        Self {
+            name,
+            state: State::Warning,
+            found: found.into(),
+            remedy,
+        }
     }
 
     fn missing(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         let remedy = Some(remedy.into());
-        Self { name, state: State::Missing, found: found.into(), remedy }
+        Self {
+            name,
+            state: State::Missing,
+            found: found.into(),
+            remedy,
+        }
     }
 
     /// Something that only one of several ways needs, while another way is open.
     fn or_warning(self, other_way: bool) -> Self {
         match self.state {
-            State::Missing if other_way => Self { state: State::Warning, ..self },
+            State::Missing if other_way => Self {
+                state: State::Warning,
+                ..self
+            },
             _ => self,
         }
     }
@@ -78,21 +96,36 @@ pub(crate) async fn run(json: bool) -> anyhow::Result<()> {
     checks.push(host::gpu().await);
     checks.push(programs::setpriv());
     checks.push(host::clock());
-    let missing: Vec<&str> =
-        checks.iter().filter(|c| c.state == State::Missing).map(|c| c.name).collect();
+    let missing: Vec<&str> = checks
+        .iter()
+        .filter(|c| c.state == State::Missing)
+        .map(|c| c.name)
+        .collect();
     let missing = missing.join(", ");
-    let findings = Findings { ready: missing.is_empty(), software: version::software(), checks };
+    let findings = Findings {
+        ready: missing.is_empty(),
+        software: version::software(),
+        checks,
+    };
     if json {
         output::print_json(&findings)?;
     } else {
         output::print(text(&findings).as_bytes())?;
     }
-    anyhow::ensure!(findings.ready, "`chimera bench` cannot run here; to be mended: {missing}");
+    anyhow::ensure!(
+        findings.ready,
+        "`chimera bench` cannot run here; to be mended: {missing}"
+    );
     Ok(())
 }
 
 fn text(findings: &Findings) -> String {
-    let width = findings.checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let width = findings
+        .checks
+        .iter()
+        .map(|check| check.name.len())
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for check in &findings.checks {
         let state = match check.state {
@@ -100,7 +133,10 @@ fn text(findings: &Findings) -> String {
             State::Warning => "warning",
             State::Missing => "MISSING",
         };
-        text.push_str(&format!("{state:<8} {:<width$}  {}\n", check.name, check.found));
+        text.push_str(&format!(
+            "{state:<8} {:<width$}  {}\n",
+            check.name, check.found
+        ));
         if let Some(remedy) = &check.remedy {
             text.push_str(&format!("{:8} {:width$}  \u{2514} {remedy}\n", "", ""));
         }

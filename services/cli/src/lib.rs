@@ -49,7 +49,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::List(args) => block_on(Threads::One, &quiet, remote::list(args, json)),
         Command::Watch(args) => block_on(Threads::One, &quiet, remote::watch(args, json)),
         Command::Cancel(args) => block_on(Threads::One, &quiet, remote::cancel(args, json)),
-        Command::Workers(args) => block_on(Threads::One, &quiet, remote::workers(&args.server, json)),
+        Command::Workers(args) => {
+            block_on(Threads::One, &quiet, remote::workers(&args.server, json))
+        }
         Command::Report(args) => block_on(Threads::One, &quiet, report::report(args, json)),
         Command::Replay(args) => report::replay(args, json),
         Command::Verify(args) => report::verify(args, json),
@@ -66,7 +68,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 
 fn quiet(log: &LogArgs) -> LogArgs {
     let filter = log.filter.clone().or_else(|| Some(QUIET.to_owned()));
-    LogArgs { filter, ..log.clone() }
+    LogArgs {
+        filter,
+        ..log.clone()
+    }
 }
 
 /// How many threads the asynchronous work gets.

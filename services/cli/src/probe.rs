@@ -48,7 +48,10 @@ pub(crate) async fn run(args: &ProbeArgs, json: bool) -> anyhow::Result<()> {
         let file = args.out.as_ref().map_or_else(String::new, |out| {
             format!("; {} holds what was asked until then", out.display())
         });
-        anyhow::bail!("stopped after {} of {wanted} requests{file}", summary.requests);
+        anyhow::bail!(
+            "stopped after {} of {wanted} requests{file}",
+            summary.requests
+        );
     }
     let failures = summary.requests.saturating_sub(summary.succeeded);
     if failures == 0 {
@@ -67,7 +70,10 @@ fn config(args: &ProbeArgs) -> Result<ProbeConfig, UsageError> {
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let url = url.ok_or_else(|| {
-        UsageError(format!("'{}' is no engine URL; give one like http://127.0.0.1:11434", args.url))
+        UsageError(format!(
+            "'{}' is no engine URL; give one like http://127.0.0.1:11434",
+            args.url
+        ))
     })?;
     let default = EngineOptions::default();
     let options = EngineOptions {
@@ -98,7 +104,10 @@ fn failed(error: ProbeError, args: &ProbeArgs, lines: Option<Lines>) -> anyhow::
         ProbeError::Warm(_) => {
             let way = match args.engine {
                 EngineKind::Ollama => {
-                    format!("is Ollama running there (`ollama serve`), with this model (`ollama pull {}`)", args.model)
+                    format!(
+                        "is Ollama running there (`ollama serve`), with this model (`ollama pull {}`)",
+                        args.model
+                    )
                 }
                 EngineKind::Openai => "is the server running there, with this model".to_owned(),
             };
@@ -125,7 +134,11 @@ impl Lines {
         let draft = output::partial(path);
         let file = File::create(&draft)
             .with_context(|| format!("--out: cannot create {}", draft.display()))?;
-        Ok(Self { path: path.to_owned(), draft, file })
+        Ok(Self {
+            path: path.to_owned(),
+            draft,
+            file,
+        })
     }
 
     fn finish(self) -> anyhow::Result<()> {
@@ -143,7 +156,10 @@ impl Lines {
 }
 
 fn classes(summary: &ProbeSummary) -> String {
-    let each = summary.errors.iter().map(|(kind, count)| format!("{}: {count}", kind.as_str()));
+    let each = summary
+        .errors
+        .iter()
+        .map(|(kind, count)| format!("{}: {count}", kind.as_str()));
     each.collect::<Vec<_>>().join(", ")
 }
 
@@ -169,7 +185,11 @@ fn text(summary: &ProbeSummary) -> String {
         ],
     );
     let failed = summary.requests.saturating_sub(summary.succeeded);
-    let errors = if failed == 0 { String::new() } else { format!(" ({})", classes(summary)) };
+    let errors = if failed == 0 {
+        String::new()
+    } else {
+        format!(" ({})", classes(summary))
+    };
     let unit = |value: Option<f64>, unit: &str| {
         value.map_or_else(|| "-".to_owned(), |_| format!("{} {unit}", opt(value)))
     };
@@ -192,7 +212,12 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_a_dash_and_failures_are_told_by_class() {
-        let quantiles = Quantiles { n: 3, p50: 20.04, p90: 21.5, p99: 22.0 };
+        let quantiles = Quantiles {
+            n: 3,
+            p50: 20.04,
+            p90: 21.5,
+            p99: 22.0,
+        };
         let summary = ProbeSummary {
             requests: 5,
             succeeded: 3,

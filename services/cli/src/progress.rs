@@ -59,7 +59,11 @@ impl ProgressView {
     /// terminal, go to standard output.
     pub(crate) fn on_stdout() -> Self {
         let watched = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        Self::with(if watched { Sink::Bar(bar()) } else { Sink::Lines(Lines::Stdout) })
+        Self::with(if watched {
+            Sink::Bar(bar())
+        } else {
+            Sink::Lines(Lines::Stdout)
+        })
     }
 
     fn with(sink: Sink) -> Self {
@@ -91,7 +95,9 @@ impl ProgressView {
             Sink::Bar(bar) => {
                 bar.set_length(u64::from(progress.legs_total));
                 bar.set_position(u64::from(progress.legs_closed));
-                let left = seen.left.map_or_else(String::new, |left| format!(", {left}"));
+                let left = seen
+                    .left
+                    .map_or_else(String::new, |left| format!(", {left}"));
                 bar.set_prefix(format!("{} valid{left}", progress.legs_valid));
                 bar.set_message(seen.now);
             }
@@ -101,7 +107,9 @@ impl ProgressView {
                     progress.legs_closed, progress.legs_total, progress.legs_valid, seen.now
                 );
                 if now != self.last_line {
-                    let left = seen.left.map_or_else(String::new, |left| format!(", {left}"));
+                    let left = seen
+                        .left
+                        .map_or_else(String::new, |left| format!(", {left}"));
                     self.line(&format!("[{}{left}] {now}", clock_text(seen.elapsed)));
                     self.last_line = now;
                 }
@@ -142,7 +150,8 @@ impl ProgressView {
 
 fn bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    let template = "{spinner} [{elapsed_precise}] [{bar:24}] {pos} of {len} legs, {prefix}\n  {wide_msg}";
+    let template =
+        "{spinner} [{elapsed_precise}] [{bar:24}] {pos} of {len} legs, {prefix}\n  {wide_msg}";
     // The template is a constant, tested below; without it the default style serves.
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
@@ -192,12 +201,17 @@ impl Tracker {
 
     /// The mean time of a leg so far times the legs that are left, less what the leg under way has had.
     fn left(&self, p: &Progress, begin: MonoNs, closed: u32, now: MonoNs) -> Option<String> {
-        let open = p.legs_total.checked_sub(p.legs_closed).filter(|open| *open > 0)?;
+        let open = p
+            .legs_total
+            .checked_sub(p.legs_closed)
+            .filter(|open| *open > 0)?;
         if closed < LEGS_BEFORE_ETA || p.outcome.is_some() {
             return None;
         }
         let (last, _) = self.last_close?;
-        let all = between(begin, last).checked_div(closed)?.saturating_mul(open);
+        let all = between(begin, last)
+            .checked_div(closed)?
+            .saturating_mul(open);
         let left = all.saturating_sub(between(last, now));
         Some(format!("about {} left", clock_text(left)))
     }
@@ -210,7 +224,11 @@ impl Tracker {
         }
         self.last_invalid_at = Some(progress.legs_closed);
         self.invalid_shown += 1;
-        Some(format!("invalid: {run}: {} ({})", why.reason.as_str(), why.detail))
+        Some(format!(
+            "invalid: {run}: {} ({})",
+            why.reason.as_str(),
+            why.detail
+        ))
     }
 
     /// Pictures may be skipped: invalid legs that none of them showed.
@@ -227,7 +245,9 @@ fn describe(progress: &Progress) -> String {
     if let Some(outcome) = &progress.outcome {
         return outcome_text(outcome);
     }
-    let Some(leg) = &progress.leg else { return progress.phase.clone() };
+    let Some(leg) = &progress.leg else {
+        return progress.phase.clone();
+    };
     let stage = progress
         .phase
         .strip_prefix(leg.run_id.as_str())
@@ -294,7 +314,9 @@ mod tests {
                 run_id,
                 test: 1,
                 run: 2,
-                kind: LegKind::Solo { agent: AgentId::try_new("insight").unwrap() },
+                kind: LegKind::Solo {
+                    agent: AgentId::try_new("insight").unwrap(),
+                },
             }),
             members: Vec::new(),
             agents_done: Vec::new(),
@@ -354,16 +376,24 @@ mod tests {
         let lines = kept(&view);
         let told = "invalid: t1-r2-together: worker_lost (w1 went away)";
         assert_eq!(lines.iter().filter(|line| *line == told).count(), 2);
-        assert_eq!(lines.last().unwrap(), "2 more legs are invalid; the report says why");
+        assert_eq!(
+            lines.last().unwrap(),
+            "2 more legs are invalid; the report says why"
+        );
     }
 
     #[test]
     fn the_end_is_said_and_a_disabled_view_is_silent() {
         let mut picture = progress(6, 6, "closed");
-        picture.outcome = Some(ExperimentOutcome::Failed { detail: "no disk".to_owned() });
+        picture.outcome = Some(ExperimentOutcome::Failed {
+            detail: "no disk".to_owned(),
+        });
         let mut shown = view();
         shown.update_at(&picture, MonoNs(3_700 * S));
-        assert_eq!(kept(&shown), ["[0:00] 6 of 6 legs, 6 valid: failed: no disk"]);
+        assert_eq!(
+            kept(&shown),
+            ["[0:00] 6 of 6 legs, 6 valid: failed: no disk"]
+        );
         let mut silent = ProgressView::new(false);
         silent.update(&picture);
         silent.note("nothing");
@@ -379,7 +409,9 @@ mod tests {
         bar.disable_steady_tick();
         let mut view = ProgressView::with(Sink::Bar(bar));
         view.update_at(&progress(2, 1, "running"), MonoNs(0));
-        let Sink::Bar(bar) = &view.sink else { panic!("another sink") };
+        let Sink::Bar(bar) = &view.sink else {
+            panic!("another sink")
+        };
         assert_eq!(bar.position(), 2);
         assert_eq!(bar.prefix(), "1 valid");
         assert_eq!(bar.message(), "test 1, run 2, insight alone: running");

@@ -71,7 +71,9 @@ struct Server {
 impl Server {
     async fn connect(service: Service, url: &str) -> anyhow::Result<Self> {
         let name = service.name();
-        let parsed = Url::parse(url).ok().filter(|u| u.scheme() == "http" && u.has_host());
+        let parsed = Url::parse(url)
+            .ok()
+            .filter(|u| u.scheme() == "http" && u.has_host());
         let Some(parsed) = parsed else {
             return Err(UsageError(format!(
                 "'{url}' is no address of a {name}: give one like http://127.0.0.1:7070 with {} \
@@ -94,7 +96,11 @@ impl Server {
                     service.option()
                 )
             })?;
-        Ok(Self { service, url: url.to_owned(), channel })
+        Ok(Self {
+            service,
+            url: url.to_owned(),
+            channel,
+        })
     }
 
     /// What a refusal means to a person.
@@ -135,12 +141,20 @@ impl Client {
     }
 
     fn answer<T>(&self, answer: Result<Response<T>, Status>) -> anyhow::Result<T> {
-        answer.map(Response::into_inner).map_err(|status| self.0.explain(status))
+        answer
+            .map(Response::into_inner)
+            .map_err(|status| self.0.explain(status))
     }
 
     /// Hands a spec in.
     pub(crate) async fn submit(&self, spec: api::SpecDocument) -> anyhow::Result<ExperimentId> {
-        let call = request(pb::SubmitRequest::from(Submission { spec, experiment: None }), ANSWER_LIMIT);
+        let call = request(
+            pb::SubmitRequest::from(Submission {
+                spec,
+                experiment: None,
+            }),
+            ANSWER_LIMIT,
+        );
         let span = tracing::info_span!("cli.experiment.submit");
         let answer = self.answer(self.control().submit(call).instrument(span).await)?;
         Ok(ExperimentId::try_from(answer)?)
@@ -179,7 +193,10 @@ impl Client {
         let call = Request::new(pb::WatchRequest::from(experiment.clone()));
         let span = tracing::info_span!("cli.experiment.watch");
         let stream = self.answer(self.control().watch(call).instrument(span).await)?;
-        Ok(Pictures { stream, server: &self.0 })
+        Ok(Pictures {
+            stream,
+            server: &self.0,
+        })
     }
 }
 
@@ -193,7 +210,11 @@ impl Pictures<'_> {
     /// The next picture; `None` when the coordinator has ended the stream, which it does after the
     /// picture that holds the outcome. Cancel-safe: a message that is half read stays in the stream.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Progress>> {
-        let picture = self.stream.message().await.map_err(|status| self.server.explain(status))?;
+        let picture = self
+            .stream
+            .message()
+            .await
+            .map_err(|status| self.server.explain(status))?;
         Ok(picture.map(Progress::try_from).transpose()?)
     }
 }
@@ -285,9 +306,18 @@ pub(crate) async fn list(args: &ServerArgs, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let rows = all.into_iter().map(|e| {
-        let state = e.outcome.as_ref().map_or_else(|| "under way".to_owned(), outcome_text);
+        let state = e
+            .outcome
+            .as_ref()
+            .map_or_else(|| "under way".to_owned(), outcome_text);
         let legs = format!("{} of {}", e.legs_closed, e.legs_total);
-        vec![e.experiment.to_string(), e.name, legs, e.legs_valid.to_string(), state]
+        vec![
+            e.experiment.to_string(),
+            e.name,
+            legs,
+            e.legs_valid.to_string(),
+            state,
+        ]
     });
     let text = table::plain(&["EXPERIMENT", "NAME", "LEGS", "VALID", "STATE"], rows);
     output::print(text.as_bytes()).map(|_| ())
@@ -318,21 +348,48 @@ pub(crate) async fn workers(args: &ServerArgs, json: bool) -> anyhow::Result<()>
         return Ok(());
     }
     let rows = all.into_iter().map(|w| {
-        let rtt = w.rtt_ns.map_or_else(|| "-".to_owned(), |ns| format!("{} us", ns / 1000));
-        let url = if w.url.is_empty() { "not started yet".to_owned() } else { w.url };
-        let busy = w.busy_with.map_or_else(|| "free".to_owned(), |run| run.to_string());
+        let rtt = w
+            .rtt_ns
+            .map_or_else(|| "-".to_owned(), |ns| format!("{} us", ns / 1000));
+        let url = if w.url.is_empty() {
+            "not started yet".to_owned()
+        } else {
+            w.url
+        };
+        let busy = w
+            .busy_with
+            .map_or_else(|| "free".to_owned(), |run| run.to_string());
         let instance = w.instance.to_string();
         let (worker, node) = (w.worker.to_string(), w.node.to_string());
-        vec![worker, node, instance, w.engine.as_str().to_owned(), url, busy, rtt]
+        vec![
+            worker,
+            node,
+            instance,
+            w.engine.as_str().to_owned(),
+            url,
+            busy,
+            rtt,
+        ]
     });
-    let header = ["WORKER", "NODE", "INSTANCE", "ENGINE", "URL", "BUSY WITH", "ROUND TRIP"];
+    let header = [
+        "WORKER",
+        "NODE",
+        "INSTANCE",
+        "ENGINE",
+        "URL",
+        "BUSY WITH",
+        "ROUND TRIP",
+    ];
     output::print(table::plain(&header, rows).as_bytes()).map(|_| ())
 }
 
 /// `chimera cancel`.
 pub(crate) async fn cancel(args: &ExperimentArgs, json: bool) -> anyhow::Result<()> {
     let id = experiment_id(&args.experiment)?;
-    let already = Client::connect(args.server.url()).await?.cancel(&id).await?;
+    let already = Client::connect(args.server.url())
+        .await?
+        .cancel(&id)
+        .await?;
     if json {
         return output::print_json(&json!({ "experiment": id, "already": already }));
     }
@@ -350,7 +407,9 @@ pub(crate) async fn watch(args: &ExperimentArgs, json: bool) -> anyhow::Result<(
     let mut pictures = client.watch(&id).await?;
     let mut view = (!json).then(ProgressView::on_stdout);
     let outcome = loop {
-        let Some(picture) = pictures.next().await? else { break None };
+        let Some(picture) = pictures.next().await? else {
+            break None;
+        };
         let reader = match &mut view {
             Some(view) => {
                 view.update(&picture);
@@ -425,8 +484,15 @@ mod tests {
     #[tokio::test]
     async fn addresses_that_cannot_be_are_the_persons_mistake() {
         for bad in ["127.0.0.1:7070", "https://host:7070", "", "http://"] {
-            let error = Server::connect(Service::Coordinator, bad).await.err().unwrap();
-            assert_eq!(chimera_runtime::exit::code(&error), chimera_runtime::exit::USAGE, "{bad}");
+            let error = Server::connect(Service::Coordinator, bad)
+                .await
+                .err()
+                .unwrap();
+            assert_eq!(
+                chimera_runtime::exit::code(&error),
+                chimera_runtime::exit::USAGE,
+                "{bad}"
+            );
             assert!(error.to_string().contains("--server"), "{error}");
         }
     }
@@ -439,7 +505,10 @@ mod tests {
         let text = read_spec(&path).unwrap();
         let errors = spec::parse(&text, SpecFormat::of(&text)).unwrap_err();
         let told = spec_faults(&path, &errors).to_string();
-        assert!(told.starts_with("1 mistake in ") && told.contains("262144"), "{told}");
+        assert!(
+            told.starts_with("1 mistake in ") && told.contains("262144"),
+            "{told}"
+        );
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
         assert!(read_spec(&path).unwrap_err().to_string().contains("UTF-8"));
     }

@@ -28,7 +28,13 @@ pub(crate) async fn report(args: &ReportArgs, json: bool) -> anyhow::Result<()> 
     } else {
         let url = args.analyzer.as_deref().unwrap_or(DEFAULT_ANALYZER);
         let wait = Duration::from_secs(u64::from(args.wait.unwrap_or(0)));
-        (remote::fetch_report(url, &args.target, wait).await?.json.into_bytes(), None)
+        (
+            remote::fetch_report(url, &args.target, wait)
+                .await?
+                .json
+                .into_bytes(),
+            None,
+        )
     };
     let format = match args.format {
         Some(format) => format,
@@ -70,7 +76,10 @@ fn from_folder(folder: &Path) -> anyhow::Result<Vec<u8>> {
                 ))
                 .into());
             }
-            output::hint(&format!("{} is missing: computed from the records", path.display()));
+            output::hint(&format!(
+                "{} is missing: computed from the records",
+                path.display()
+            ));
             computed(folder)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -96,7 +105,9 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Report> {
 fn computed(folder: &Path) -> anyhow::Result<Vec<u8>> {
     let rendered = bundle::read(folder)?.replay()?;
     let report = rendered.files.into_iter().find(|(path, _)| path == REPORT);
-    report.map(|(_, bytes)| bytes).context("the records give no report.json")
+    report
+        .map(|(_, bytes)| bytes)
+        .context("the records give no report.json")
 }
 
 /// `chimera replay`.
@@ -106,7 +117,8 @@ pub(crate) fn replay(args: &ReplayArgs, json: bool) -> anyhow::Result<()> {
         output::write_file(out, &computed)?;
     }
     let path = args.bundle.join(REPORT);
-    let written = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let written =
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let (ours, theirs) = (hash(&computed), hash(&written));
     let equal = computed == written;
     if json {
@@ -169,7 +181,8 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<()> {
     if json {
         output::print_json(&json!({ "ok": faults.is_empty(), "faults": faults }))?;
     } else if faults.is_empty() {
-        let text = format!("{folder}: every file is as it was written and as the records compute\n");
+        let text =
+            format!("{folder}: every file is as it was written and as the records compute\n");
         output::print(text.as_bytes())?;
     } else {
         for fault in &faults {
@@ -191,15 +204,24 @@ mod tests {
 
     #[test]
     fn the_first_difference_is_told_by_line() {
-        assert_eq!(difference(b"a\nb\n", b"a\nc\n"), "from line 2, `b` instead of `c`");
-        assert_eq!(difference(b"a", b"a\nc"), "from line 2, nothing instead of `c`");
+        assert_eq!(
+            difference(b"a\nb\n", b"a\nc\n"),
+            "from line 2, `b` instead of `c`"
+        );
+        assert_eq!(
+            difference(b"a", b"a\nc"),
+            "from line 2, nothing instead of `c`"
+        );
         assert_eq!(difference(b"a", b"a"), "nowhere");
     }
 
     #[test]
     fn other_versions_and_other_files_are_refused_with_a_way_out() {
         let error = parse(br#"{"schema_version": 99}"#).unwrap_err().to_string();
-        assert!(error.contains("schema version 99") && error.contains("--format json"), "{error}");
+        assert!(
+            error.contains("schema version 99") && error.contains("--format json"),
+            "{error}"
+        );
         assert_eq!(parse(b"[]").unwrap_err().to_string(), "this is no report");
     }
 }

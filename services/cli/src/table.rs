@@ -8,7 +8,9 @@ use chimera_domain::report::{OutcomeState, Report, TestReport};
 use chimera_domain::stats::Summary;
 use chimera_runtime::config;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
+};
 
 /// Width where there is no terminal to ask.
 const WIDTH: u16 = 100;
@@ -31,7 +33,11 @@ const MAX_INVALID: usize = 12;
 /// When `out` cannot be written.
 pub(crate) fn print_results(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let terminal = io::stdout().is_terminal();
-    let width = Table::new().width().filter(|_| terminal).unwrap_or(WIDTH).max(MIN_WIDTH);
+    let width = Table::new()
+        .width()
+        .filter(|_| terminal)
+        .unwrap_or(WIDTH)
+        .max(MIN_WIDTH);
     let colour = terminal && config::env("NO_COLOR").is_none();
     out.write_all(render(report, Paper { width, colour }).as_bytes())
 }
@@ -42,7 +48,10 @@ pub(crate) fn print_results(report: &Report, out: &mut impl Write) -> io::Result
 /// When `out` cannot be written.
 pub(crate) fn print_files(folder: &Path, out: &mut impl Write) -> io::Result<()> {
     let folder = folder.display();
-    writeln!(out, "\nFiles: {folder} (start with report.md)\nCheck: chimera verify {folder}")
+    writeln!(
+        out,
+        "\nFiles: {folder} (start with report.md)\nCheck: chimera verify {folder}"
+    )
 }
 
 /// What is written on.
@@ -72,10 +81,18 @@ fn render(report: &Report, paper: Paper) -> String {
     let mut lines = vec![String::new()];
     match report.outcome.state {
         OutcomeState::Completed => {}
-        OutcomeState::Running => lines.push("The experiment has not ended: this is a part.".to_owned()),
-        OutcomeState::Cancelled => lines.push("The experiment was cancelled: this is a part.".to_owned()),
+        OutcomeState::Running => {
+            lines.push("The experiment has not ended: this is a part.".to_owned())
+        }
+        OutcomeState::Cancelled => {
+            lines.push("The experiment was cancelled: this is a part.".to_owned())
+        }
         OutcomeState::Failed => {
-            let why = report.outcome.detail.as_deref().unwrap_or("no reason was given");
+            let why = report
+                .outcome
+                .detail
+                .as_deref()
+                .unwrap_or("no reason was given");
             lines.push(format!("The experiment failed: {why}"));
         }
     }
@@ -87,8 +104,14 @@ fn render(report: &Report, paper: Paper) -> String {
     }
     lines.extend(notes.lines());
     lines.push(String::new());
-    let contrast = report.contrast.iter().map(|contrast| contrast.sentence.clone());
-    let verdicts = report.tests.iter().map(|test| format!("{}: {}", test.label, test.verdict));
+    let contrast = report
+        .contrast
+        .iter()
+        .map(|contrast| contrast.sentence.clone());
+    let verdicts = report
+        .tests
+        .iter()
+        .map(|test| format!("{}: {}", test.label, test.verdict));
     for sentence in contrast.chain(verdicts) {
         lines.push(wrap(&sentence, paper.width));
         lines.push(String::new());
@@ -96,7 +119,11 @@ fn render(report: &Report, paper: Paper) -> String {
     let invalid = invalid_runs(report);
     if !invalid.is_empty() {
         lines.push("Not counted:".to_owned());
-        lines.extend(invalid.iter().map(|line| wrap(&format!("  {line}"), paper.width)));
+        lines.extend(
+            invalid
+                .iter()
+                .map(|line| wrap(&format!("  {line}"), paper.width)),
+        );
         lines.push(String::new());
     }
     let mut text = lines.join("\n");
@@ -119,7 +146,10 @@ impl Notes {
     }
 
     fn lines(self) -> impl Iterator<Item = String> {
-        self.0.into_iter().enumerate().map(|(at, reason)| format!("  [{}] {reason}", at + 1))
+        self.0
+            .into_iter()
+            .enumerate()
+            .map(|(at, reason)| format!("  [{}] {reason}", at + 1))
     }
 
     /// A value, or a dash with its reason.
@@ -138,7 +168,10 @@ impl Notes {
         match (summary.value, summary.ci95) {
             (Some(_), Some(_)) => with_interval(summary.value, summary.ci95),
             (Some(_), None) => {
-                format!("{value} [{}]", self.mark("no interval: that needs two valid runs"))
+                format!(
+                    "{value} [{}]",
+                    self.mark("no interval: that needs two valid runs")
+                )
             }
             (None, _) => value,
         }
@@ -148,7 +181,11 @@ impl Notes {
         if alone.value.is_none() && together.value.is_none() && alone.reason == together.reason {
             return self.value(together, text);
         }
-        format!("{} -> {}", self.value(alone, text), self.value(together, text))
+        format!(
+            "{} -> {}",
+            self.value(alone, text),
+            self.value(together, text)
+        )
     }
 }
 
@@ -156,9 +193,19 @@ type Write1 = fn(&TestReport, &mut Notes) -> String;
 
 /// The lines of the table: what it is, and how a test fills it.
 const LINES: [(&str, Write1); 10] = [
-    ("valid runs", |test, _| format!("{} of {}", test.runs_valid, test.runs_attempted)),
-    (GAIN, |test, notes| notes.interval(&test.aggregate.concurrency_gain)),
-    ("gain is", |test, _| test.aggregate.concurrency_gain.provenance.as_str().to_owned()),
+    ("valid runs", |test, _| {
+        format!("{} of {}", test.runs_valid, test.runs_attempted)
+    }),
+    (GAIN, |test, notes| {
+        notes.interval(&test.aggregate.concurrency_gain)
+    }),
+    ("gain is", |test, _| {
+        test.aggregate
+            .concurrency_gain
+            .provenance
+            .as_str()
+            .to_owned()
+    }),
     ("parallel efficiency", |test, notes| {
         notes.value(&test.aggregate.parallel_efficiency, percent)
     }),
@@ -169,13 +216,19 @@ const LINES: [(&str, Write1); 10] = [
     ("first token (TTFT) ms, alone -> together", |test, notes| {
         notes.change(&test.aggregate.ttft_solo_ms, &test.aggregate.ttft_ms)
     }),
-    ("per further token (TPOT) ms, alone -> together", |test, notes| {
-        notes.change(&test.aggregate.tpot_solo_ms, &test.aggregate.tpot_ms)
-    }),
+    (
+        "per further token (TPOT) ms, alone -> together",
+        |test, notes| notes.change(&test.aggregate.tpot_solo_ms, &test.aggregate.tpot_ms),
+    ),
     ("tokens/s, one alone -> all together", |test, notes| {
-        notes.change(&test.aggregate.solo_tokens_per_s, &test.aggregate.aggregate_tokens_per_s)
+        notes.change(
+            &test.aggregate.solo_tokens_per_s,
+            &test.aggregate.aggregate_tokens_per_s,
+        )
     }),
-    ("start skew ms", |test, notes| notes.value(&test.aggregate.start_skew_ms, text)),
+    ("start skew ms", |test, notes| {
+        notes.value(&test.aggregate.start_skew_ms, text)
+    }),
 ];
 
 /// The line that is printed in bold.
@@ -246,7 +299,11 @@ fn invalid_runs(report: &Report) -> Vec<String> {
     for test in &report.tests {
         for run in test.runs.iter().filter(|run| !run.valid) {
             let why = run.invalid.first().map_or_else(
-                || run.invalid_reason.clone().unwrap_or_else(|| "no reason was given".to_owned()),
+                || {
+                    run.invalid_reason
+                        .clone()
+                        .unwrap_or_else(|| "no reason was given".to_owned())
+                },
                 |why| format!("{} ({})", why.reason, why.detail),
             );
             lines.push(format!("run {} of '{}': {why}", run.run, test.label));
@@ -287,12 +344,11 @@ fn wrap(sentence: &str, width: u16) -> String {
 }
 
 /// A table of words without lines, for lists that a person skims and `awk` cuts.
-pub(crate) fn plain(
-    header: &[&str],
-    rows: impl IntoIterator<Item = Vec<String>>,
-) -> String {
+pub(crate) fn plain(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING).force_no_tty();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .force_no_tty();
     table.set_header(header.iter().copied());
     for row in rows {
         table.add_row(row);

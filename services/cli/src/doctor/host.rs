@@ -33,7 +33,10 @@ pub(super) fn cache() -> Check {
     };
     let there = existing(&folder);
     // A real file: rights alone do not tell of a read-only or full disk.
-    match tempfile::Builder::new().prefix(".doctor-").tempfile_in(&there) {
+    match tempfile::Builder::new()
+        .prefix(".doctor-")
+        .tempfile_in(&there)
+    {
         Ok(_) => Check::ok(NAME, format!("{} can be written", folder.display())),
         Err(error) => Check::missing(
             NAME,
@@ -83,7 +86,11 @@ pub(super) fn cores() -> Check {
             "two engines on one core always disturb each other: use a machine with two or more",
         ),
         Some(cores) => Check::ok(NAME, format!("{cores}{model}")),
-        None => Check::warning(NAME, "the system does not tell", "name threads with --num-thread"),
+        None => Check::warning(
+            NAME,
+            "the system does not tell",
+            "name threads with --num-thread",
+        ),
     }
 }
 
@@ -112,19 +119,26 @@ pub(super) async fn gpu() -> Check {
             .iter()
             .map(|gpu| gpu.name.clone().unwrap_or_else(|| gpu.uuid.to_string()))
             .collect();
-        let trouble = probe.status().into_iter().find_map(|status| match status.state {
-            ProbeState::NotMeasured { detail, .. } => Some(detail),
-            ProbeState::Measured { .. } => None,
-        });
+        let trouble = probe
+            .status()
+            .into_iter()
+            .find_map(|status| match status.state {
+                ProbeState::NotMeasured { detail, .. } => Some(detail),
+                ProbeState::Measured { .. } => None,
+            });
         (names, trouble)
     });
     let remedy = "engines run on the CPU, and reports say so; for a GPU, install the NVIDIA driver";
     match tokio::time::timeout(GPU_LIMIT, looked).await {
         Ok(Ok((names, _))) if !names.is_empty() => Check::ok(NAME, names.join(", ")),
-        Ok(Ok((_, trouble))) => {
-            Check::warning(NAME, trouble.unwrap_or_else(|| "none seen".to_owned()), remedy)
+        Ok(Ok((_, trouble))) => Check::warning(
+            NAME,
+            trouble.unwrap_or_else(|| "none seen".to_owned()),
+            remedy,
+        ),
+        Ok(Err(error)) => {
+            Check::warning(NAME, format!("the driver cannot be asked: {error}"), remedy)
         }
-        Ok(Err(error)) => Check::warning(NAME, format!("the driver cannot be asked: {error}"), remedy),
         Err(_) => Check::warning(
             NAME,
             format!("the driver does not answer within {GPU_LIMIT:?}"),
@@ -137,8 +151,10 @@ pub(super) async fn gpu() -> Check {
 pub(super) fn clock() -> Check {
     const NAME: &str = "clock";
     let source = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-    let source = std::fs::read_to_string(source)
-        .map_or_else(|_| "of unknown source".to_owned(), |text| text.trim().to_owned());
+    let source = std::fs::read_to_string(source).map_or_else(
+        |_| "of unknown source".to_owned(),
+        |text| text.trim().to_owned(),
+    );
     let begin = clocks::mono();
     for _ in 0..READINGS {
         std::hint::black_box(clocks::mono());
@@ -177,7 +193,12 @@ mod tests {
     fn this_machine_can_be_looked_at() {
         for check in [cache(), disk(), cores(), memory(), clock()] {
             assert!(!check.found.is_empty(), "{}", check.name);
-            assert_eq!(check.remedy.is_none(), check.state == State::Ok, "{}", check.name);
+            assert_eq!(
+                check.remedy.is_none(),
+                check.state == State::Ok,
+                "{}",
+                check.name
+            );
         }
     }
 }

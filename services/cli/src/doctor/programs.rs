@@ -38,7 +38,11 @@ pub(super) async fn nats_server() -> Check {
         Some(numbers) if numbers >= NATS_NEEDED => Check::ok(NAME, found),
         Some(_) => {
             let [major, minor, patch] = NATS_NEEDED;
-            Check::missing(NAME, found, format!("{major}.{minor}.{patch} is needed: {SETUP}"))
+            Check::missing(
+                NAME,
+                found,
+                format!("{major}.{minor}.{patch} is needed: {SETUP}"),
+            )
         }
         None => Check::missing(NAME, format!("{found} is no version"), SETUP),
     }
@@ -70,7 +74,13 @@ pub(super) async fn ollama() -> Check {
     const NAME: &str = "ollama";
     let url = env("OLLAMA_HOST").map_or_else(
         || OLLAMA_URL.to_owned(),
-        |host| if host.contains("://") { host } else { format!("http://{host}") },
+        |host| {
+            if host.contains("://") {
+                host
+            } else {
+                format!("http://{host}")
+            }
+        },
     );
     let program = find_program("CHIMERA_OLLAMA", NAME);
     let installed = match &program {
@@ -97,7 +107,11 @@ async fn ollama_version(url: &str) -> Option<String> {
     struct Version {
         version: String,
     }
-    let http = reqwest::Client::builder().no_proxy().timeout(ASK_LIMIT).build().ok()?;
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ASK_LIMIT)
+        .build()
+        .ok()?;
     let base = url.trim_end_matches('/');
     let answer = http.get(format!("{base}/api/version")).send().await.ok()?;
     answer.json::<Version>().await.ok().map(|v| v.version)
@@ -135,26 +149,41 @@ pub(super) fn model() -> Check {
     };
     let files = weights(&folder);
     let wanted = format!("{LLAMA_MODEL}.gguf");
-    let list: Vec<String> = files.iter().map(|(path, size)| describe(path, *size)).collect();
-    if files.iter().any(|(path, _)| path.file_name().is_some_and(|n| n == wanted.as_str())) {
+    let list: Vec<String> = files
+        .iter()
+        .map(|(path, size)| describe(path, *size))
+        .collect();
+    if files
+        .iter()
+        .any(|(path, _)| path.file_name().is_some_and(|n| n == wanted.as_str()))
+    {
         return Check::ok(NAME, list.join(", "));
     }
     let found = if list.is_empty() {
         format!("none in {}", folder.display())
     } else {
-        format!("not {wanted}, but {} (name it with --model)", list.join(", "))
+        format!(
+            "not {wanted}, but {} (name it with --model)",
+            list.join(", ")
+        )
     };
     Check::missing(NAME, found, SETUP)
 }
 
 /// GGUF files of a folder, by rising path, with their sizes.
 fn weights(folder: &Path) -> Vec<(PathBuf, u64)> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let mut files: Vec<(PathBuf, u64)> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == "gguf"))
-        .filter_map(|path| std::fs::metadata(&path).ok().map(|facts| (path, facts.len())))
+        .filter_map(|path| {
+            std::fs::metadata(&path)
+                .ok()
+                .map(|facts| (path, facts.len()))
+        })
         .collect();
     files.sort();
     files
@@ -181,7 +210,10 @@ pub(super) fn setpriv() -> Check {
 async fn version(program: &Path) -> Result<String, String> {
     let shown = program.display();
     let mut command = Command::new(program);
-    command.arg("--version").stdin(std::process::Stdio::null()).kill_on_drop(true);
+    command
+        .arg("--version")
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
     let output = match tokio::time::timeout(VERSION_LIMIT, command.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => return Err(format!("{shown} cannot be run: {error}")),
@@ -192,20 +224,27 @@ async fn version(program: &Path) -> Result<String, String> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty());
     match line {
         Some(line) if output.status.success() => Ok(line.to_owned()),
-        Some(line) => Err(format!("{shown} --version failed ({}): {line}", output.status)),
-        None => Err(format!("{shown} --version said nothing ({})", output.status)),
+        Some(line) => Err(format!(
+            "{shown} --version failed ({}): {line}",
+            output.status
+        )),
+        None => Err(format!(
+            "{shown} --version said nothing ({})",
+            output.status
+        )),
     }
 }
 
 /// The first three numbers with dots between in a text: `nats-server: v2.15.1` is `[2, 15, 1]`.
 fn numbers(text: &str) -> Option<[u32; 3]> {
-    text.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| {
-        let mut parts = word.split('.').map(str::parse);
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch))) => Some([major, minor, patch]),
-            _ => None,
-        }
-    })
+    text.split(|c: char| !c.is_ascii_digit() && c != '.')
+        .find_map(|word| {
+            let mut parts = word.split('.').map(str::parse);
+            match (parts.next(), parts.next(), parts.next()) {
+                (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch))) => Some([major, minor, patch]),
+                _ => None,
+            }
+        })
 }
 
 #[cfg(test)]
@@ -239,7 +278,13 @@ mod tests {
             std::fs::write(dir.path().join(name), vec![0; 3 << 20]).unwrap();
         }
         let files = weights(dir.path());
-        assert_eq!(files, [(dir.path().join("a.gguf"), 3 << 20), (dir.path().join("b.gguf"), 3 << 20)]);
+        assert_eq!(
+            files,
+            [
+                (dir.path().join("a.gguf"), 3 << 20),
+                (dir.path().join("b.gguf"), 3 << 20)
+            ]
+        );
         assert!(weights(&dir.path().join("none")).is_empty());
     }
 }

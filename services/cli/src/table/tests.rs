@@ -8,7 +8,10 @@ mod support;
 
 use support::{MS, Pace, World, against, agent_id, planned_test};
 
-const PAPER: Paper = Paper { width: 100, colour: false };
+const PAPER: Paper = Paper {
+    width: 100,
+    colour: false,
+};
 
 /// Two agents that do not disturb each other, and two that do: the product's first picture.
 fn contrast() -> World {
@@ -20,11 +23,23 @@ fn contrast() -> World {
     let mut world = World::new(vec![fits, fights]);
     for run in 1..=3 {
         let jitter = u64::from(run) * MS;
-        let alone = [Pace::new(100 * MS + jitter, 20 * MS, 40), Pace::new(110 * MS, 21 * MS, 40)];
-        let together = [Pace::new(105 * MS, 21 * MS, 40), Pace::new(115 * MS + jitter, 22 * MS, 40)];
+        let alone = [
+            Pace::new(100 * MS + jitter, 20 * MS, 40),
+            Pace::new(110 * MS, 21 * MS, 40),
+        ];
+        let together = [
+            Pace::new(105 * MS, 21 * MS, 40),
+            Pace::new(115 * MS + jitter, 22 * MS, 40),
+        ];
         world.run(1, run, &alone, &together);
-        let alone = [Pace::new(60 * MS, 12 * MS + jitter / 10, 40), Pace::new(62 * MS, 12 * MS, 40)];
-        let together = [Pace::new(900 * MS, 60 * MS, 40), Pace::new(880 * MS, 61 * MS + jitter, 40)];
+        let alone = [
+            Pace::new(60 * MS, 12 * MS + jitter / 10, 40),
+            Pace::new(62 * MS, 12 * MS, 40),
+        ];
+        let together = [
+            Pace::new(900 * MS, 60 * MS, 40),
+            Pace::new(880 * MS, 61 * MS + jitter, 40),
+        ];
         world.run(2, run, &alone, &together);
     }
     world
@@ -43,10 +58,15 @@ fn what_is_missing_is_a_dash_with_a_reason_and_what_is_invalid_is_told() {
     let pace = Pace::new(100 * MS, 20 * MS, 40);
     let names = [agent_id("collector"), agent_id("insight")];
     for name in &names {
-        let kind = LegKind::Solo { agent: name.clone() };
+        let kind = LegKind::Solo {
+            agent: name.clone(),
+        };
         world.leg(1, 1, &kind, &[(name.clone(), pace.clone())]);
     }
-    let gang: Vec<_> = names.iter().map(|name| (name.clone(), pace.clone())).collect();
+    let gang: Vec<_> = names
+        .iter()
+        .map(|name| (name.clone(), pace.clone()))
+        .collect();
     let lost: LegVerdict = against(InvalidReason::WorkerLost);
     world.attempt(1, 1, &LegKind::Together, &gang, (1, 1), lost);
     insta::assert_snapshot!(render(&world.report(), PAPER));
@@ -55,12 +75,18 @@ fn what_is_missing_is_a_dash_with_a_reason_and_what_is_invalid_is_told() {
 #[test]
 fn one_run_has_a_value_and_no_interval() {
     let mut world = World::new(vec![planned_test(1, &["collector", "insight"], 1)]);
-    let paces = [Pace::new(100 * MS, 20 * MS, 40), Pace::new(100 * MS, 20 * MS, 40)];
+    let paces = [
+        Pace::new(100 * MS, 20 * MS, 40),
+        Pace::new(100 * MS, 20 * MS, 40),
+    ];
     world.run(1, 1, &paces, &paces);
     world.close();
     let text = render(&world.report(), PAPER);
     assert!(text.contains("2.00 [1]"), "{text}");
-    assert!(text.contains("[1] no interval: that needs two valid runs"), "{text}");
+    assert!(
+        text.contains("[1] no interval: that needs two valid runs"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -69,15 +95,27 @@ fn many_tests_stand_in_rows_and_no_line_is_wider_than_the_paper() {
     let mut world = World::new((1..=6).map(|id| planned_test(id, &agents, 2)).collect());
     for test in 1..=6 {
         for run in 1..=2 {
-            let paces = [Pace::new(100 * MS, 20 * MS, 40), Pace::new(100 * MS, 20 * MS, 40)];
+            let paces = [
+                Pace::new(100 * MS, 20 * MS, 40),
+                Pace::new(100 * MS, 20 * MS, 40),
+            ];
             world.run(test, run, &paces, &paces);
         }
     }
     world.close();
     for width in [80, 100, 160] {
-        let text = render(&world.report(), Paper { width, colour: false });
+        let text = render(
+            &world.report(),
+            Paper {
+                width,
+                colour: false,
+            },
+        );
         for line in text.lines() {
-            assert!(line.chars().count() <= usize::from(width), "{width}: {line}");
+            assert!(
+                line.chars().count() <= usize::from(width),
+                "{width}: {line}"
+            );
         }
         assert!(text.contains("test 6"), "{text}");
         assert!(!text.contains('\u{1b}'), "no colour was asked for");
@@ -88,20 +126,43 @@ fn many_tests_stand_in_rows_and_no_line_is_wider_than_the_paper() {
 fn colour_only_where_the_interval_decides() {
     let mut world = contrast();
     world.close();
-    let text = render(&world.report(), Paper { width: 100, colour: true });
-    assert_eq!(text.matches("\u{1b}[38;5;10m").count(), 1, "one gain is green: {text:?}");
-    assert_eq!(text.matches("\u{1b}[38;5;9m").count(), 1, "one gain is red: {text:?}");
+    let text = render(
+        &world.report(),
+        Paper {
+            width: 100,
+            colour: true,
+        },
+    );
+    assert_eq!(
+        text.matches("\u{1b}[38;5;10m").count(),
+        1,
+        "one gain is green: {text:?}"
+    );
+    assert_eq!(
+        text.matches("\u{1b}[38;5;9m").count(),
+        1,
+        "one gain is red: {text:?}"
+    );
 }
 
 #[test]
 fn sentences_break_between_words() {
     assert_eq!(wrap("  one two three", 8), "  one\n  two\n  three");
-    assert_eq!(wrap("a-word-that-is-longer-than-the-line", 8), "a-word-that-is-longer-than-the-line");
+    assert_eq!(
+        wrap("a-word-that-is-longer-than-the-line", 8),
+        "a-word-that-is-longer-than-the-line"
+    );
     assert_eq!(wrap("", 8), "");
 }
 
 #[test]
 fn lists_have_no_lines_and_no_trailing_blanks() {
-    let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long name".to_owned(), "2".to_owned()]];
-    assert_eq!(plain(&["NAME", "N"], rows), "NAME       N\na          1\nlong name  2\n");
+    let rows = [
+        vec!["a".to_owned(), "1".to_owned()],
+        vec!["long name".to_owned(), "2".to_owned()],
+    ];
+    assert_eq!(
+        plain(&["NAME", "N"], rows),
+        "NAME       N\na          1\nlong name  2\n"
+    );
 }

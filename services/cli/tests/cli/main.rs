@@ -1,0 +1,14 @@
+//! `chimera` as a person or a script meets it: exit codes, standard output, standard error, files.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests; helpers outside #[test] too"
+)]
+
+mod bundles;
+mod probe;
+mod servers;
+mod support;
+mod usage;
