@@ -137,11 +137,11 @@ async fn from_file(path: &Path) -> anyhow::Result<(ValidSpec, Choice, Option<Pat
 
 async fn from_flags(args: &BenchArgs) -> anyhow::Result<(ValidSpec, Choice, Option<PathBuf>)> {
     let mut flags = args.flags.spec();
+    let data_root = split_data(&mut flags)?;
     // Numbers are judged before a single engine is asked anything.
     FlagSpec { model: Some("any".to_owned()), ..flags.clone() }
         .to_valid()
         .map_err(|e| UsageError(e.to_string()))?;
-    let data_root = split_data(&mut flags)?;
     let wanted = Wanted {
         engine: flags.engine,
         instances: flags.instances.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent_worker::launcher::EngineSource;
 use anyhow::Context as _;
 use chimera_domain::options::EngineKind;
-use chimera_runtime::config::{cache_dir, env, find_program};
+use chimera_runtime::config::{ProgramError, cache_dir, env, find_program};
 use chimera_runtime::exit::UsageError;
 use serde::Deserialize;
 use url::Url;
@@ -230,7 +230,9 @@ impl From<NotOllama> for anyhow::Error {
 async fn ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choice, NotOllama> {
     let program = match find_program("CHIMERA_OLLAMA", "ollama") {
         Ok(program) => program,
-        Err(error) => return running_ollama(wanted, http, &error.to_string()).await,
+        Err(ProgramError::NotFound { .. }) => return running_ollama(wanted, http).await,
+        // Set to something that is no program: a mistake that a fall-back would hide.
+        Err(error) => return Err(NotOllama(error.to_string())),
     };
     let model = wanted.model.clone().unwrap_or_else(|| OLLAMA_MODEL.to_owned());
     if !has_ollama_manifest(&model) {
@@ -247,20 +249,20 @@ async fn ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choice, NotOl
 }
 
 /// A server that runs though no program is here (a container, another host) serves one agent.
-async fn running_ollama(
-    wanted: &Wanted,
-    http: &reqwest::Client,
-    not_installed: &str,
-) -> Result<Choice, NotOllama> {
+async fn running_ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choice, NotOllama> {
     let address = env("OLLAMA_HOST").unwrap_or_else(|| "127.0.0.1:11434".to_owned());
     let text = if address.contains("://") { address } else { format!("http://{address}") };
-    let Ok(url) = Url::parse(&text) else { return Err(NotOllama(not_installed.to_owned())) };
+    let absent = || {
+        NotOllama(format!(
+            "Ollama is not installed and none answers at {text} (see https://ollama.com/download, \
+             or give --instance URL)"
+        ))
+    };
+    let url = Url::parse(&text).map_err(|_| absent())?;
     if !reachable(&url) {
-        return Err(NotOllama(not_installed.to_owned()));
+        return Err(absent());
     }
-    let found = look(&url, Some(EngineKind::Ollama), http)
-        .await
-        .map_err(|_| NotOllama(not_installed.to_owned()))?;
+    let found = look(&url, Some(EngineKind::Ollama), http).await.map_err(|_| absent())?;
     let model = wanted.model.clone().unwrap_or_else(|| OLLAMA_MODEL.to_owned());
     if !has_model(&found, &model) {
         return Err(NotOllama(format!("the Ollama at {url} has no model '{model}'")));
