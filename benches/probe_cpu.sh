@@ -7,9 +7,9 @@
 # turn, the floor (benches/floor: hyper, one stamp per frame, nothing else) and the probe. Prints per
 # round the CPU time per frame of both, their ratio, and the mean error of the probe's TTFT and of
 # its token stamps against the truth. Targets: ratio at most 2, mean TTFT error below 1 ms.
-# Needs: taskset, python3, and a quiet machine with at least 2 cores.
-#
-# PROBE="path/to/binary args" probes with another binary that takes the example's flags.
+# Needs: taskset, python3, and a quiet machine with at least 2 cores. On a busy one the frames pile
+# up, both clients read many at a time, and neither cost nor lateness means anything; where it may
+# be, `chrt -f 10 benches/probe_cpu.sh` as root puts the measured processes before all others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,9 +19,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 cargo build --release --quiet -p chimera-testkit --example fake_engine
-cargo build --release --quiet -p agent-worker --example probe
+cargo build --release --quiet -p chimera-cli --bin chimera
 cargo build --release --quiet -p chimera-benches
-probe=${PROBE:-$target/examples/probe}
 
 last=$(($(nproc) - 1))
 rest=0-$((last > 0 ? last - 1 : 0))
@@ -33,10 +32,10 @@ for ((round = 1; round <= rounds; round++)); do
         --ttft-ms 200 --gap-ms "$gap_ms" --truth "$truth"; }
     fake_pid=$FAKE_PID fake_in=${FAKE[1]}
     read -r url <&"${FAKE[0]}"
-    common=(--url "$url" --model fake -c "$streams" -n "$streams" --tokens "$tokens")
-    taskset -c "$last" "$target/floor" "${common[@]}" >"$work/floor.json"
-    # shellcheck disable=SC2086  # PROBE may hold arguments
-    taskset -c "$last" $probe "${common[@]}" --out "$work/probe.jsonl" >"$work/summary.json"
+    common=(--engine openai --model fake -c "$streams" -n "$streams" --tokens "$tokens")
+    taskset -c "$last" "$target/floor" --url "$url" "${common[@]}" >"$work/floor.json"
+    taskset -c "$last" "$target/chimera" probe "$url" "${common[@]}" \
+        --out "$work/probe.jsonl" --json >"$work/summary.json"
     exec {fake_in}>&-
     wait "$fake_pid"
 
