@@ -3,7 +3,8 @@
 //! - [`args`]: the command line. `output`: standard output.
 //! - `bench`, `stack`, `engines`: the local stack and the main job on it.
 //! - `remote`: a coordinator or an analyzer that runs elsewhere. `progress`: how far it is.
-//! - `report`: results read again, from a bundle or a server. `table`: the results on a terminal.
+//! - `report`: results read again, from a bundle or a server. `table`: them on a terminal.
+//! - `spec_file`: a spec, read and checked.
 //! - `probe`: one instance, quickly. `doctor`: what this machine lacks.
 
 pub mod args;
@@ -15,6 +16,7 @@ mod probe;
 mod progress;
 mod remote;
 mod report;
+mod spec_file;
 mod stack;
 mod table;
 
