@@ -51,10 +51,6 @@ pub struct Args {
     /// The coordinator [default: http://127.0.0.1:7070]
     #[arg(long, env = "CHIMERA_COORDINATOR_URL", value_name = "URL")]
     pub coordinator_url: Option<String>,
-    /// The bus
-    #[command(flatten)]
-    #[serde(default)]
-    pub nats: NatsArgs,
     /// Which engine instance
     #[command(flatten)]
     #[serde(default)]
@@ -67,6 +63,10 @@ pub struct Args {
     #[command(flatten)]
     #[serde(default)]
     pub limits: LimitArgs,
+    /// The bus
+    #[command(flatten)]
+    #[serde(default)]
+    pub nats: NatsArgs,
     /// Logs and traces
     #[command(flatten)]
     #[serde(default)]
@@ -75,6 +75,7 @@ pub struct Args {
 
 /// The engine part.
 #[derive(Debug, Default, Clone, clap::Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Engine")]
 #[serde(deny_unknown_fields)]
 pub struct EngineArgs {
     /// Attach to an engine that runs already
@@ -101,6 +102,7 @@ pub struct EngineArgs {
 
 /// The files part.
 #[derive(Debug, Default, Clone, clap::Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Files")]
 #[serde(deny_unknown_fields)]
 pub struct FileArgs {
     /// Folder below which a spec's data folders lie; without it only the shipped data can be used
@@ -116,6 +118,7 @@ pub struct FileArgs {
 
 /// The limits part.
 #[derive(Debug, Default, Clone, clap::Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Limits")]
 #[serde(deny_unknown_fields)]
 pub struct LimitArgs {
     /// Longest wait for a connection [default: 2s]

@@ -30,10 +30,6 @@ pub struct Args {
     /// Address of the gRPC server; port 0 takes any free one [default: 127.0.0.1:7070]
     #[arg(long, env = "CHIMERA_COORDINATOR_LISTEN", value_name = "IP:PORT")]
     pub listen: Option<String>,
-    /// The bus
-    #[command(flatten)]
-    #[serde(default)]
-    pub nats: NatsArgs,
     /// How often workers send a heartbeat [default: 1s]
     #[arg(long, env = "CHIMERA_COORDINATOR_HEARTBEAT", value_name = "DURATION")]
     pub heartbeat: Option<DurationText>,
@@ -46,6 +42,10 @@ pub struct Args {
     /// Least time between the ready votes and the common start [default: 250ms]
     #[arg(long, env = "CHIMERA_COORDINATOR_START_LEAD", value_name = "DURATION")]
     pub start_lead: Option<DurationText>,
+    /// The bus
+    #[command(flatten)]
+    #[serde(default)]
+    pub nats: NatsArgs,
     /// Logs and traces
     #[command(flatten)]
     #[serde(default)]
