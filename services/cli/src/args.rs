@@ -113,7 +113,7 @@ pub struct BenchArgs {
     /// The quick job: two tests side by side that show contention, sized for two cores
     #[arg(long)]
     pub quick: bool,
-    /// Folder for the results; must not exist yet [default: results/<time>]
+    /// Folder for the results; must not exist yet [default: results/TIME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// The experiment, where no SPEC describes it.
@@ -242,7 +242,7 @@ impl BenchArgs {
   chimera up --instance http://127.0.0.1:11434 --engine ollama
   chimera up --listen 127.0.0.1:7070 --dir ./stack
 
-Then, in another terminal: chimera submit examples/quick.toml")]
+Then, in another terminal: chimera submit examples/two-agents.toml")]
 pub struct UpArgs {
     /// Workers, each with an engine of its own [default: 2, or one per --instance]
     #[arg(
@@ -337,7 +337,7 @@ pub struct WorkersArgs {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   chimera submit examples/two-agents.toml
-  chimera watch \"$(chimera submit examples/quick.toml)\"
+  chimera watch \"$(chimera submit examples/two-agents.toml)\"
   chimera submit spec.json --server http://10.0.0.5:7070
 
 Prints the experiment's id.")]

@@ -212,8 +212,9 @@ impl Tracker {
         let all = between(begin, last)
             .checked_div(closed)?
             .saturating_mul(open);
-        let left = all.saturating_sub(between(last, now));
-        Some(format!("about {} left", clock_text(left)))
+        // A leg that takes longer than the others did leaves nothing to foretell.
+        let left = all.saturating_sub(between(last, now)).as_secs();
+        (left > 0).then(|| format!("about {} left", clock_text(Duration::from_secs(left))))
     }
 
     fn invalid(&mut self, progress: &Progress) -> Option<String> {
@@ -353,6 +354,18 @@ mod tests {
                 "[0:20, about 0:40 left] 2 of 6 legs, 2 valid: test 1, run 2, insight alone: running",
                 "[0:25, about 0:35 left] 2 of 6 legs, 2 valid: test 1, run 2, insight alone: closed",
             ]
+        );
+    }
+
+    #[test]
+    fn a_leg_that_takes_longer_than_all_that_was_foretold_is_no_news() {
+        let mut view = view();
+        view.update_at(&progress(3, 3, "running"), MonoNs(0));
+        view.update_at(&progress(5, 5, "running"), MonoNs(10 * S));
+        view.update_at(&progress(5, 5, "draining"), MonoNs(20 * S));
+        assert_eq!(
+            kept(&view)[2],
+            "[0:20] 5 of 6 legs, 5 valid: test 1, run 2, insight alone: draining"
         );
     }
 
