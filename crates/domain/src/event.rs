@@ -110,6 +110,10 @@ pub struct PinFacts {
     pub pid: Option<u32>,
     /// Changes when the instance is another one than before (start time of the process).
     pub instance_epoch: Option<String>,
+    /// Load duration that the engine states for a request when nothing is to be loaded, ns: what
+    /// tells a reload from the engine's ordinary overhead. Known before the work only.
+    #[serde(default)]
+    pub warm_load_ns: Option<u64>,
 }
 
 /// The agent left the barrier.

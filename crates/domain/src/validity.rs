@@ -19,6 +19,6 @@ mod findings;
 mod leg;
 mod run;
 
-pub use findings::{RELOAD_LIMIT_NS, Refusal};
+pub use findings::{RELOAD_FLOOR_NS, Refusal, reload_limit_ns};
 pub use leg::{StartSkew, ValidAgent, ValidLeg, check_leg, start_skew};
 pub use run::{LegResult, Solo, SoloSource, ValidRun, check_run, solo_source};

@@ -199,6 +199,7 @@ impl From<&PinFacts> for pb::PinFacts {
             size_vram_bytes: v.size_vram_bytes,
             pid: v.pid,
             instance_epoch: v.instance_epoch.clone(),
+            warm_load_ns: v.warm_load_ns,
         }
     }
 }
@@ -220,6 +221,7 @@ impl TryFrom<pb::PinFacts> for PinFacts {
             size_vram_bytes: v.size_vram_bytes,
             pid: v.pid,
             instance_epoch: v.instance_epoch,
+            warm_load_ns: v.warm_load_ns,
         })
     }
 }

@@ -95,7 +95,7 @@ pub struct EngineArgs {
     /// The one GPU that a spawned engine may see, by UUID
     #[arg(long, env = "CHIMERA_WORKER_GPU", value_name = "UUID")]
     pub gpu: Option<String>,
-    /// Folder of <model>.gguf for a spawned llama-server [default: models/ in the cache folder]
+    /// Folder of MODEL.gguf for a spawned llama-server [default: models/ in the cache folder]
     #[arg(long, env = "CHIMERA_WORKER_MODELS_DIR", value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
 }

@@ -190,19 +190,30 @@ async fn warm(
     let client = EngineClient::new(config).map_err(|e| not_ready(e.to_string()))?;
     let begin = clock::mono();
     let leg = &job.assignment.leg_ref;
-    let request_id = RequestId::try_new(format!("warm-{}", begin.0))
-        .map_err(|e| not_ready(e.to_string()))?;
-    client.warm(request_id, cancel).await.map_err(|error| {
-        let reason = match error.kind {
-            RequestErrorKind::Cancelled => InvalidReason::Cancelled,
-            _ => InvalidReason::NotReady,
-        };
-        let detail = format!("warming for {}: {}: {}", leg.run, error.kind.as_str(), error.detail);
-        Invalid { reason, detail }
-    })?;
+    let ask = async || {
+        let id = RequestId::try_new(format!("warm-{}", clock::mono().0));
+        let id = id.map_err(|e| not_ready(e.to_string()))?;
+        client.warm(id, cancel).await.map_err(|error| {
+            let reason = match error.kind {
+                RequestErrorKind::Cancelled => InvalidReason::Cancelled,
+                _ => InvalidReason::NotReady,
+            };
+            let words = (error.kind.as_str(), error.detail);
+            let detail = format!("warming for {}: {}: {}", leg.run, words.0, words.1);
+            Invalid { reason, detail }
+        })
+    };
+    let loaded = ask().await?;
+    // An engine that states load durations is asked again: the first answer has the load in it, the
+    // second says what a request costs that loads nothing.
+    let warm_load = match loaded.load {
+        Some(_) => ask().await?.load,
+        None => None,
+    };
     let end = clock::mono();
     let facts = client.pin_facts().await.map_err(|e| not_ready(e.to_string()))?;
-    let facts = known_better(facts, &job.endpoint);
+    let mut facts = known_better(facts, &job.endpoint);
+    facts.warm_load_ns = warm_load.and_then(|load| u64::try_from(load.as_nanos()).ok());
     pin::check(agent, &facts, pin::gpu_here())?;
     reporter.emit(pin_record(PinMoment::Before, facts.clone()));
     let warm_ns = end.since(begin).unwrap_or_default();

@@ -75,11 +75,13 @@ impl Environment {
         // Keyed by the text of the facts: they hold no order of their own.
         let mut distinct: BTreeMap<(InstanceId, String), Instance> = BTreeMap::new();
         for (member, facts) in pins {
+            // How long a warm request took differs from leg to leg; the instance does not.
+            let facts = PinFacts { warm_load_ns: None, ..facts.clone() };
             let key = (member.instance.clone(), format!("{facts:?}"));
             distinct.entry(key).or_insert_with(|| Instance {
                 instance: member.instance.clone(),
                 node: member.node.clone(),
-                facts: facts.clone(),
+                facts,
             });
         }
         self.instances = distinct.into_values().collect();

@@ -479,6 +479,7 @@ pub(crate) fn pin(agent: &AgentId) -> PinFacts {
         parallel_slots: Some(1),
         pid: Some(77),
         instance_epoch: Some("1".to_owned()),
+        warm_load_ns: None,
         ..PinFacts::default()
     }
 }

@@ -120,6 +120,7 @@ pub(crate) fn pin() -> impl Strategy<Value = PinFacts> {
         model: named.4,
         model_digest: named.5,
         instance_epoch: named.6,
+        warm_load_ns: None,
         context_length: counted.0,
         parallel_slots: counted.1,
         model_layers: counted.2,

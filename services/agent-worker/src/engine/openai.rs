@@ -54,6 +54,10 @@ struct ChatBody<'a> {
     repetition_penalty: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ignore_eos: Option<bool>,
+    /// llama.cpp: no token comes from the slot's last prompt. A nonce alone leaves it what stands
+    /// before the first message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_prompt: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -96,6 +100,7 @@ impl Api {
             repeat_penalty: o.repeat_penalty,
             repetition_penalty: o.repeat_penalty,
             ignore_eos: config.forced_length.then_some(true),
+            cache_prompt: config.forced_length.then_some(false),
         };
         Ok(Question {
             url: self.chat.clone(),
