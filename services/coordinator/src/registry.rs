@@ -87,7 +87,7 @@ impl Registry {
                 if *worker == hello.worker {
                     return Err(format!("a worker named '{worker}' is connected already"));
                 }
-                let same_url = !hello.url.is_empty() && other.hello.url == hello.url;
+                let same_url = !hello.url.is_empty() && same_address(&other.hello.url, &hello.url);
                 if other.hello.instance == hello.instance || same_url {
                     return Err(format!(
                         "instance '{}' ({}) is claimed by worker '{worker}'; \
@@ -204,7 +204,7 @@ impl Registry {
         for (index, agent) in order {
             let chosen = sessions.by_worker.values().find(|s| {
                 s.hello.engine == agent.engine
-                    && agent.instance.as_ref().is_none_or(|url| *url == s.hello.url)
+                    && agent.instance.as_ref().is_none_or(|url| same_address(url, &s.hello.url))
                     && !taken.contains(&&s.hello.worker)
             });
             let Some(session) = chosen else {
@@ -285,6 +285,22 @@ impl Registry {
                 rtt_ns: s.clock.map(|c| c.rtt_ns),
             })
             .collect()
+    }
+}
+
+/// Whether two texts name one instance: a spec holds origins (`http://127.0.0.1:11434`), a worker
+/// says its URL with a path (`http://localhost:11434/`).
+fn same_address(one: &str, other: &str) -> bool {
+    plain(one) == plain(other)
+}
+
+fn plain(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    match url.split_once("://localhost") {
+        Some((scheme, rest)) if rest.is_empty() || rest.starts_with([':', '/']) => {
+            format!("{scheme}://127.0.0.1{rest}")
+        }
+        _ => url.to_owned(),
     }
 }
 

@@ -111,3 +111,21 @@ async fn one_boot_needs_no_offset_and_another_keeps_its_best_exchange() {
         .collect();
     assert_eq!(found, [(0, 0, 400), (1_000, 200, 400)]);
 }
+
+#[tokio::test]
+async fn an_instance_is_known_by_every_spelling_of_its_address() {
+    let (r, _rx) = registry();
+    let at = |worker: &str, instance: &str, url: &str| Hello {
+        url: url.to_owned(),
+        ..hello(worker, instance, "here")
+    };
+    join(&r, at("w1", "i1", "http://127.0.0.1:11434/")).await.unwrap();
+    join(&r, at("w2", "i2", "http://localhost:11435/")).await.unwrap();
+    let pinned = |url| planned("a", Some(url));
+    for (url, worker) in [("http://127.0.0.1:11435", "w2"), ("http://localhost:11434", "w1")] {
+        let seats = r.seats(&[pinned(url)]).unwrap();
+        assert_eq!(seats[0].member.worker.as_str(), worker, "{url}");
+    }
+    r.seats(&[pinned("http://localhosting:11434")]).unwrap_err();
+    join(&r, at("w3", "i3", "http://localhost:11434")).await.unwrap_err();
+}
