@@ -1,0 +1,60 @@
+//! What several tests begin with.
+
+use std::time::Duration;
+
+use chimera_domain::options::EngineKind;
+use chimera_domain::report::{Report, RunReport};
+use chimera_testkit::fake_engine::{Capacity, FakeConfig, FakeEngine, Script};
+use chimera_tests::stack::Stack;
+
+/// Longest wait for a short experiment; a hundred times what it takes.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// `count` engines that do not disturb each other.
+pub(crate) fn engines(kind: EngineKind, count: usize, script: &Script) -> Vec<FakeEngine> {
+    engines_on(kind, count, script, Capacity::independent)
+}
+
+/// `count` engines, each on the capacity that `capacity` gives.
+pub(crate) fn engines_on(
+    kind: EngineKind,
+    count: usize,
+    script: &Script,
+    capacity: impl Fn() -> Capacity,
+) -> Vec<FakeEngine> {
+    (0..count)
+        .map(|_| {
+            FakeEngine::start(FakeConfig {
+                script: script.clone(),
+                capacity: capacity(),
+                ..FakeConfig::new(kind)
+            })
+            .unwrap()
+        })
+        .collect()
+}
+
+/// A worker for each engine, named `w01`, `w02`, ...
+pub(crate) async fn attach(stack: &mut Stack, kind: EngineKind, engines: &[FakeEngine]) {
+    for (index, engine) in engines.iter().enumerate() {
+        stack.start_worker(&worker(index), kind, &engine.url()).await.unwrap();
+    }
+}
+
+pub(crate) fn worker(index: usize) -> String {
+    format!("w{:02}", index + 1)
+}
+
+/// The run of a report's only test.
+pub(crate) fn run(report: &Report, number: u32) -> &RunReport {
+    report.tests[0].runs.iter().find(|run| run.run == number).unwrap()
+}
+
+/// Why the runs of a report's only test are invalid: `None` for a valid one.
+pub(crate) fn reasons(report: &Report) -> Vec<Option<&str>> {
+    report.tests[0].runs.iter().map(|run| run.invalid_reason.as_deref()).collect()
+}
