@@ -132,6 +132,8 @@ async fn publish_all(
     while let Some(Payload { n, bytes }) = spooled.recv().await {
         let id = subject::msg_id_agent(key, n);
         publisher.publish(&subject, &id, bytes.into()).await.map_err(|source| (n, source))?;
+        // What a lost acknowledged record would be proved by.
+        tracing::debug!(%subject, n, "acknowledged");
     }
     Ok(())
 }

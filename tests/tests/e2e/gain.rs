@@ -66,6 +66,8 @@ async fn round(
     kind: EngineKind,
     engines: &[FakeEngine],
 ) -> Option<Round> {
+    // Requests of two experiments may have the same id.
+    engines.iter().for_each(FakeEngine::clear_truth);
     let experiment = stack.submit(&spec(name, kind, engines).toml()).await.unwrap();
     stack.outcome(&experiment, LIMIT).await.unwrap();
     let report = oracle::check(stack, &experiment, engines).await.unwrap();

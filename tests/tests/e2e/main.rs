@@ -15,5 +15,6 @@
 )]
 
 mod bundle;
+mod crashes;
 mod gain;
 mod support;
