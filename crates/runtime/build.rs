@@ -1,5 +1,10 @@
 //! Stamps the git revision. A source tree without git (an archive, a container build) builds too.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a build script's configuration is its environment"
+)]
+
 use std::process::Command;
 
 fn git(args: &[&str]) -> Option<String> {

@@ -43,7 +43,11 @@ fn folder() -> Result<PathBuf> {
         let folder = PathBuf::from(named);
         let missing = missing(&folder);
         if !missing.is_empty() {
-            bail!("{FOLDER_VARIABLE} is set, but {} lacks {}", folder.display(), missing.join(", "));
+            bail!(
+                "{FOLDER_VARIABLE} is set, but {} lacks {}",
+                folder.display(),
+                missing.join(", ")
+            );
         }
         return Ok(folder);
     }
@@ -59,27 +63,42 @@ fn folder() -> Result<PathBuf> {
         .map(|(_, program)| *program)
         .collect();
     if !outdated.is_empty() {
-        eprintln!("building {}: missing, or older than the sources", outdated.join(", "));
+        eprintln!(
+            "building {}: missing, or older than the sources",
+            outdated.join(", ")
+        );
         build(folder)?;
         let missing = missing(folder);
         if !missing.is_empty() {
-            bail!("the build left no {} in {}", missing.join(", "), folder.display());
+            bail!(
+                "the build left no {} in {}",
+                missing.join(", "),
+                folder.display()
+            );
         }
     }
     Ok(folder.to_owned())
 }
 
 fn missing(folder: &Path) -> Vec<&'static str> {
-    PROGRAMS.iter().map(|(_, name)| *name).filter(|name| !folder.join(name).is_file()).collect()
+    PROGRAMS
+        .iter()
+        .map(|(_, name)| *name)
+        .filter(|name| !folder.join(name).is_file())
+        .collect()
 }
 
 /// Whether no file that cargo says the program is made of is newer than it.
 fn is_fresh(folder: &Path, program: &str) -> bool {
-    let Some(built) = modified(&folder.join(program)) else { return false };
+    let Some(built) = modified(&folder.join(program)) else {
+        return false;
+    };
     let Ok(made_of) = std::fs::read_to_string(folder.join(format!("{program}.d"))) else {
         return false;
     };
-    let Some((_, sources)) = made_of.split_once(": ") else { return false };
+    let Some((_, sources)) = made_of.split_once(": ") else {
+        return false;
+    };
     // Spaces inside a path are escaped; no path of ours holds one, and a wrong cut only costs a
     // look by cargo.
     sources
@@ -88,7 +107,9 @@ fn is_fresh(folder: &Path, program: &str) -> bool {
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
+    std::fs::metadata(path)
+        .and_then(|meta| meta.modified())
+        .ok()
 }
 
 fn build(folder: &Path) -> Result<()> {
@@ -97,7 +118,9 @@ fn build(folder: &Path) -> Result<()> {
         Some(name) => name,
         None => bail!("{} names no profile", folder.display()),
     };
-    let target = folder.parent().context("a profile's folder lies in a target folder")?;
+    let target = folder
+        .parent()
+        .context("a profile's folder lies in a target folder")?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo
         .args(["build", "--profile", profile, "--bins", "--target-dir"])
@@ -109,7 +132,10 @@ fn build(folder: &Path) -> Result<()> {
     }
     let output = cargo.output().context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("the programs do not build:\n{}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "the programs do not build:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(())
 }

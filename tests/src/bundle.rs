@@ -13,7 +13,9 @@ pub const RECORDS: [&str; 2] = ["records/control.ndjson", "records/events.ndjson
 /// When a file cannot be read or written.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
-    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+    for entry in
+        std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?
+    {
         let entry = entry?;
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
@@ -43,7 +45,8 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         Ok(())
     }
     let mut found = Vec::new();
-    walk(folder, folder, &mut found).with_context(|| format!("cannot read {}", folder.display()))?;
+    walk(folder, folder, &mut found)
+        .with_context(|| format!("cannot read {}", folder.display()))?;
     found.sort();
     Ok(found)
 }
@@ -53,7 +56,8 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// When the file is empty or cannot be written.
 pub fn flip_bit(file: &Path) -> Result<()> {
-    let mut bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut bytes =
+        std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let middle = bytes.len() / 2;
     match bytes.get_mut(middle) {
         Some(byte) => *byte ^= 1,
@@ -67,10 +71,15 @@ pub fn flip_bit(file: &Path) -> Result<()> {
 /// # Errors
 /// When the file cannot be read or written.
 pub fn shuffle_and_duplicate(file: &Path, seed: u64) -> Result<()> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut random = Random(seed);
     let mut lines: Vec<&str> = text.lines().collect();
-    let copies: Vec<&str> = lines.iter().filter(|_| random.below(3) == 0).copied().collect();
+    let copies: Vec<&str> = lines
+        .iter()
+        .filter(|_| random.below(3) == 0)
+        .copied()
+        .collect();
     lines.extend(copies);
     for i in (1..lines.len()).rev() {
         lines.swap(i, random.below(i + 1));

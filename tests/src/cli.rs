@@ -44,7 +44,8 @@ impl Told {
     /// # Errors
     /// When it is none.
     pub fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.out).with_context(|| format!("no JSON:\n{}\n{}", self.out, self.err))
+        serde_json::from_str(&self.out)
+            .with_context(|| format!("no JSON:\n{}\n{}", self.out, self.err))
     }
 }
 

@@ -22,10 +22,14 @@ pub struct Alone {
 
 /// Waits until no timing test runs.
 pub async fn shared() -> Shared {
-    Shared { _guard: GATE.read().await }
+    Shared {
+        _guard: GATE.read().await,
+    }
 }
 
 /// Waits until nothing else runs.
 pub async fn alone() -> Alone {
-    Alone { _guard: GATE.write().await }
+    Alone {
+        _guard: GATE.write().await,
+    }
 }

@@ -22,7 +22,10 @@ pub mod stack;
 use std::fmt::Display;
 
 /// Prints a measured figure in the one form that notes and reports are pasted from.
-#[expect(clippy::print_stdout, reason = "figures for people, shown with --nocapture")]
+#[expect(
+    clippy::print_stdout,
+    reason = "figures for people, shown with --nocapture"
+)]
 pub fn measured(name: &str, value: impl Display) {
     println!("MEASURED {name}={value}");
 }

@@ -31,7 +31,11 @@ pub async fn stored(bus: &Bus, stream: StreamName, filter: &Filter) -> Result<Ve
 /// When it cannot be read, or holds what is no record.
 pub async fn control(bus: &Bus, experiment: &ExperimentId) -> Result<Vec<ControlEvent>> {
     let filter = Filter::CtrlOf(experiment.clone());
-    stored(bus, StreamName::Ctrl, &filter).await?.iter().map(decode_control).collect()
+    stored(bus, StreamName::Ctrl, &filter)
+        .await?
+        .iter()
+        .map(decode_control)
+        .collect()
 }
 
 /// Waits until the control log of an experiment holds a certain record.
@@ -59,7 +63,10 @@ pub async fn until_control(
     };
     match tokio::time::timeout(limit, found).await {
         Ok(found) => found,
-        Err(_) => bail!("no {what} within {limit:?}; the log holds: {}", seen.join(", ")),
+        Err(_) => bail!(
+            "no {what} within {limit:?}; the log holds: {}",
+            seen.join(", ")
+        ),
     }
 }
 
@@ -73,9 +80,13 @@ pub async fn until_committed(
     run: &str,
     limit: Duration,
 ) -> Result<ControlEvent> {
-    until_control(bus, experiment, &format!("commit of {run}"), limit, |event| {
-        is_of(event, run) && matches!(event.record, ControlRecord::Committed { .. })
-    })
+    until_control(
+        bus,
+        experiment,
+        &format!("commit of {run}"),
+        limit,
+        |event| is_of(event, run) && matches!(event.record, ControlRecord::Committed { .. }),
+    )
     .await
 }
 
@@ -89,9 +100,13 @@ pub async fn until_closed(
     run: &str,
     limit: Duration,
 ) -> Result<(ControlEvent, LegVerdict)> {
-    let event = until_control(bus, experiment, &format!("close of {run}"), limit, |event| {
-        is_of(event, run) && matches!(event.record, ControlRecord::Closed { .. })
-    })
+    let event = until_control(
+        bus,
+        experiment,
+        &format!("close of {run}"),
+        limit,
+        |event| is_of(event, run) && matches!(event.record, ControlRecord::Closed { .. }),
+    )
     .await?;
     match event.record.clone() {
         ControlRecord::Closed { verdict } => Ok((event, verdict)),
@@ -194,10 +209,18 @@ impl AgentStream {
         if numbers != wanted {
             bail!("the numbers are {numbers:?}");
         }
-        let Some((_, (last, _))) = self.records.last_key_value() else { bail!("it is empty") };
-        let AgentRecord::End(end) = &last.record else { bail!("it has no end") };
+        let Some((_, (last, _))) = self.records.last_key_value() else {
+            bail!("it is empty")
+        };
+        let AgentRecord::End(end) = &last.record else {
+            bail!("it has no end")
+        };
         if end.records != last.n.saturating_sub(1) {
-            bail!("the end states {} records and is number {}", end.records, last.n);
+            bail!(
+                "the end states {} records and is number {}",
+                end.records,
+                last.n
+            );
         }
         let mut hash = codec::StreamHash::new();
         for (event, payload) in self.records.values() {
@@ -232,7 +255,9 @@ pub async fn agent_streams(
         if stream.records.contains_key(&event.n) {
             stream.duplicates += 1;
         } else {
-            stream.records.insert(event.n, (event, message.payload.to_vec()));
+            stream
+                .records
+                .insert(event.n, (event, message.payload.to_vec()));
         }
     }
     for ((key, _), stream) in &mut streams {

@@ -40,7 +40,9 @@ pub async fn check(
     one_close_per_leg(&control).context("oracle: closes")?;
     let valid = legs(&report).filter(|leg| leg.valid);
     let valid: BTreeMap<&RunId, &LegReport> = valid.map(|leg| (&leg.leg, leg)).collect();
-    whole_and_of_one_epoch(stack, experiment, &control, &valid).await.context("oracle: streams")?;
+    whole_and_of_one_epoch(stack, experiment, &control, &valid)
+        .await
+        .context("oracle: streams")?;
     as_the_engines_counted(&report, engines).context("oracle: truth")?;
     replays(stack, experiment).await.context("oracle: replay")?;
     nothing_held(stack).await.context("oracle: leases")?;
@@ -48,7 +50,11 @@ pub async fn check(
 }
 
 fn legs(report: &Report) -> impl Iterator<Item = &LegReport> {
-    report.tests.iter().flat_map(|test| &test.runs).flat_map(|run| &run.legs)
+    report
+        .tests
+        .iter()
+        .flat_map(|test| &test.runs)
+        .flat_map(|run| &run.legs)
 }
 
 fn one_close_per_leg(control: &[ControlEvent]) -> Result<()> {
@@ -94,11 +100,20 @@ async fn whole_and_of_one_epoch(
             })
             .with_context(|| format!("{run} counts and was never reserved"))?;
         let (reserved, members) = members;
-        ensure!(leg.epoch == Some(reserved.epoch), "{run} counts under another epoch");
-        ensure!(leg.attempt == Some(reserved.attempt), "{run} counts under another attempt");
+        ensure!(
+            leg.epoch == Some(reserved.epoch),
+            "{run} counts under another epoch"
+        );
+        ensure!(
+            leg.attempt == Some(reserved.attempt),
+            "{run} counts under another attempt"
+        );
         let closed_valid = control.iter().any(|event| {
             event.run.as_ref() == Some(run)
-                && event.record == ControlRecord::Closed { verdict: LegVerdict::Valid }
+                && event.record
+                    == ControlRecord::Closed {
+                        verdict: LegVerdict::Valid,
+                    }
         });
         ensure!(closed_valid, "{run} counts and was not closed as valid");
         for member in members {
@@ -108,9 +123,15 @@ async fn whole_and_of_one_epoch(
                     && key.attempt == reserved.attempt
                     && *epoch == reserved.epoch
             });
-            let (_, stream) = found.with_context(|| format!("{run} counts without {}", member.agent))?;
-            stream.check_whole().with_context(|| format!("{run}, {}", member.agent))?;
-            ensure!(stream.undecodable == 0, "{run} counts with undecodable messages");
+            let (_, stream) =
+                found.with_context(|| format!("{run} counts without {}", member.agent))?;
+            stream
+                .check_whole()
+                .with_context(|| format!("{run}, {}", member.agent))?;
+            ensure!(
+                stream.undecodable == 0,
+                "{run} counts with undecodable messages"
+            );
         }
     }
     Ok(())
@@ -118,7 +139,11 @@ async fn whole_and_of_one_epoch(
 
 /// Every request that the report counts.
 pub fn requests(report: &Report) -> impl Iterator<Item = &RequestReport> {
-    let agents = report.tests.iter().flat_map(|test| &test.runs).flat_map(|run| &run.agents);
+    let agents = report
+        .tests
+        .iter()
+        .flat_map(|test| &test.runs)
+        .flat_map(|run| &run.agents);
     // Solo requests of a leg that several runs share would come twice; the truth does not mind.
     agents.flat_map(|agent| agent.requests.iter().chain(&agent.solo_requests))
 }
@@ -164,10 +189,24 @@ fn as_the_engines_counted(report: &Report, engines: &[FakeEngine]) -> Result<()>
             request.output_tokens
         );
     }
-    for run in report.tests.iter().flat_map(|test| &test.runs).filter(|run| run.valid) {
+    for run in report
+        .tests
+        .iter()
+        .flat_map(|test| &test.runs)
+        .filter(|run| run.valid)
+    {
         for agent in &run.agents {
-            let sum: u64 = agent.requests.iter().filter_map(|r| r.output_tokens).map(u64::from).sum();
-            ensure!(agent.output_tokens == Some(sum), "{}: tokens do not add up", agent.agent);
+            let sum: u64 = agent
+                .requests
+                .iter()
+                .filter_map(|r| r.output_tokens)
+                .map(u64::from)
+                .sum();
+            ensure!(
+                agent.output_tokens == Some(sum),
+                "{}: tokens do not add up",
+                agent.agent
+            );
         }
     }
     Ok(())
@@ -176,23 +215,34 @@ fn as_the_engines_counted(report: &Report, engines: &[FakeEngine]) -> Result<()>
 async fn replays(stack: &Stack, experiment: &ExperimentId) -> Result<()> {
     let folder = stack.bundle(experiment);
     let plain = folder.display().to_string();
-    cli::chimera(stack.dir(), &["replay", &plain]).await?.expect(0)?;
-    cli::chimera(stack.dir(), &["verify", &plain]).await?.expect(0)?;
+    cli::chimera(stack.dir(), &["replay", &plain])
+        .await?
+        .expect(0)?;
+    cli::chimera(stack.dir(), &["verify", &plain])
+        .await?
+        .expect(0)?;
     let copy = stack.dir().join(format!("shuffled-{experiment}"));
     bundle::copy(&folder, &copy)?;
     for (seed, file) in (1..).zip(bundle::RECORDS) {
         bundle::shuffle_and_duplicate(&copy.join(file), seed)?;
     }
     let shuffled = copy.display().to_string();
-    cli::chimera(stack.dir(), &["replay", &shuffled]).await?.expect(0).context("shuffled")?;
+    cli::chimera(stack.dir(), &["replay", &shuffled])
+        .await?
+        .expect(0)
+        .context("shuffled")?;
     std::fs::remove_dir_all(&copy).context("cannot remove the shuffled copy")
 }
 
 async fn nothing_held(stack: &Stack) -> Result<()> {
     let deadline = clock::deadline(LEASE_LIMIT);
     loop {
-        let held: Vec<_> =
-            stack.workers().await?.into_iter().filter(|w| w.busy_with.is_some()).collect();
+        let held: Vec<_> = stack
+            .workers()
+            .await?
+            .into_iter()
+            .filter(|w| w.busy_with.is_some())
+            .collect();
         if held.is_empty() {
             return Ok(());
         }

@@ -36,7 +36,9 @@ pub fn spec(program: &str, dir: &Path, log: &Path) -> Result<ChildSpec> {
     for name in inherited() {
         spec = spec.without_env(name);
     }
-    Ok(spec.env("XDG_CACHE_HOME", dir.join("cache")).current_dir(dir))
+    Ok(spec
+        .env("XDG_CACHE_HOME", dir.join("cache"))
+        .current_dir(dir))
 }
 
 /// Variables that would configure the programs from outside the test.
@@ -56,8 +58,13 @@ impl Service {
     /// # Errors
     /// When it cannot be started.
     pub async fn start(name: &str, spec: ChildSpec) -> Result<Self> {
-        let child = ChildProcess::spawn(spec).await.with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child })
+        let child = ChildProcess::spawn(spec)
+            .await
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+        })
     }
 
     /// What the test calls it.
@@ -78,7 +85,8 @@ impl Service {
     /// When the log cannot be read.
     pub fn log(&self) -> Result<String> {
         let path = self.child.log_path();
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -92,16 +100,26 @@ impl Service {
             // Before the log is read: what it wrote before it ended is still seen.
             let ended = self.child.exited();
             for line in self.log()?.lines() {
-                let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+                let Ok(line) = serde_json::from_str::<Value>(line) else {
+                    continue;
+                };
                 if line.get("message").and_then(Value::as_str) == Some(message) {
                     return Ok(line);
                 }
             }
             if let Some(status) = ended {
-                bail!("{} ended ({status}) and never said '{message}':\n{}", self.name, self.tail());
+                bail!(
+                    "{} ended ({status}) and never said '{message}':\n{}",
+                    self.name,
+                    self.tail()
+                );
             }
             if clock::mono() >= deadline {
-                bail!("{} did not say '{message}' within {limit:?}:\n{}", self.name, self.tail());
+                bail!(
+                    "{} did not say '{message}' within {limit:?}:\n{}",
+                    self.name,
+                    self.tail()
+                );
             }
             tokio::time::sleep(POLL).await;
         }
@@ -119,10 +137,18 @@ impl Service {
                 return Ok(());
             }
             if let Some(status) = ended {
-                bail!("{} ended ({status}) and never wrote '{text}':\n{}", self.name, self.tail());
+                bail!(
+                    "{} ended ({status}) and never wrote '{text}':\n{}",
+                    self.name,
+                    self.tail()
+                );
             }
             if clock::mono() >= deadline {
-                bail!("{} did not write '{text}' within {limit:?}:\n{}", self.name, self.tail());
+                bail!(
+                    "{} did not write '{text}' within {limit:?}:\n{}",
+                    self.name,
+                    self.tail()
+                );
             }
             tokio::time::sleep(POLL).await;
         }
@@ -139,7 +165,9 @@ impl Service {
     /// # Errors
     /// When the kernel refuses.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.child.signal(signal).with_context(|| format!("cannot signal {}", self.name))
+        self.child
+            .signal(signal)
+            .with_context(|| format!("cannot signal {}", self.name))
     }
 
     /// SIGKILL: no chance to say goodbye. Returns when it is gone.
@@ -158,7 +186,11 @@ impl Service {
     pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
         match tokio::time::timeout(limit, self.child.wait()).await {
             Ok(status) => status.with_context(|| format!("cannot wait for {}", self.name)),
-            Err(_) => bail!("{} did not end within {limit:?}:\n{}", self.name, self.tail()),
+            Err(_) => bail!(
+                "{} did not end within {limit:?}:\n{}",
+                self.name,
+                self.tail()
+            ),
         }
     }
 }
@@ -197,13 +229,18 @@ pub fn still_running(before: &[Seen]) -> Vec<Seen> {
     let now = processes();
     before
         .iter()
-        .filter(|old| now.iter().any(|new| new.pid == old.pid && new.started == old.started))
+        .filter(|old| {
+            now.iter()
+                .any(|new| new.pid == old.pid && new.started == old.started)
+        })
         .cloned()
         .collect()
 }
 
 fn processes() -> Vec<Seen> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     ids.filter_map(look).collect()
 }

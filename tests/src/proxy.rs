@@ -24,12 +24,18 @@ impl Proxy {
     /// # Errors
     /// When no port can be had.
     pub async fn start(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for a proxy")?;
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("no port for a proxy")?;
         let address = listener.local_addr()?;
         let (held, hold) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, target, hold));
-        Ok(Self { address, held, _tasks: tasks })
+        Ok(Self {
+            address,
+            held,
+            _tasks: tasks,
+        })
     }
 
     /// Where to connect.
@@ -55,7 +61,9 @@ async fn accept(listener: TcpListener, target: SocketAddr, hold: watch::Receiver
         let hold = hold.clone();
         pumps.spawn(async move {
             // A target that is away looks like a connection that breaks at once.
-            let Ok(far) = TcpStream::connect(target).await else { return };
+            let Ok(far) = TcpStream::connect(target).await else {
+                return;
+            };
             for stream in [&near, &far] {
                 if stream.set_nodelay(true).is_err() {
                     return;
@@ -72,11 +80,19 @@ async fn accept(listener: TcpListener, target: SocketAddr, hold: watch::Receiver
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut hold: Option<watch::Receiver<bool>>) {
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut hold: Option<watch::Receiver<bool>>,
+) {
     let mut buffer = vec![0_u8; 16 << 10];
     loop {
-        let Ok(count) = from.read(&mut buffer).await else { return };
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return };
+        let Ok(count) = from.read(&mut buffer).await else {
+            return;
+        };
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+            return;
+        };
         if let Some(hold) = &mut hold
             && hold.wait_for(|held| !held).await.is_err()
         {

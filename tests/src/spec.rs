@@ -44,8 +44,19 @@ impl Spec {
     /// The spec as a person would write it.
     #[must_use]
     pub fn toml(&self) -> String {
-        let Self { name, runs, solo, tokens, start_skew_ms, .. } = self;
-        let instances: Vec<String> = self.instances.iter().map(|url| format!("\"{url}\"")).collect();
+        let Self {
+            name,
+            runs,
+            solo,
+            tokens,
+            start_skew_ms,
+            ..
+        } = self;
+        let instances: Vec<String> = self
+            .instances
+            .iter()
+            .map(|url| format!("\"{url}\""))
+            .collect();
         let mut text = format!(
             "name = \"{name}\"\n\n[model]\nname = \"fake\"\n\n[backend]\nkind = \"{kind}\"\n\
              instances = [{instances}]\n\n[solo]\nenabled = {solo}\n\n[limits]\n\

@@ -83,7 +83,9 @@ impl Stack {
     /// # Errors
     /// When a service does not get ready.
     pub async fn start_with(test: &str, coordinator_args: &[&str]) -> Result<Option<Self>> {
-        let Some(nats) = TestNats::start_or_skip(test).await else { return Ok(None) };
+        let Some(nats) = TestNats::start_or_skip(test).await else {
+            return Ok(None);
+        };
         let dir = tempfile::Builder::new()
             .prefix(&format!("e2e-{test}-"))
             .disable_cleanup(config::env(KEEP_VARIABLE).is_some())
@@ -106,7 +108,11 @@ impl Stack {
         };
         stack.start_coordinator().await?;
         stack.start_analyzer().await?;
-        stack.telemetry = Some(stack.spawn("gpu-telemetry", "gpu-telemetry", &[], true).await?);
+        stack.telemetry = Some(
+            stack
+                .spawn("gpu-telemetry", "gpu-telemetry", &[], true)
+                .await?,
+        );
         Ok(Some(stack))
     }
 
@@ -150,7 +156,10 @@ impl Stack {
             .arg("info,async_nats=warn,agent_worker::recorder=debug")
             .args(args);
         if !shared_cache {
-            spec = spec.env("XDG_CACHE_HOME", self.dir().join(format!("cache-of-{name}")));
+            spec = spec.env(
+                "XDG_CACHE_HOME",
+                self.dir().join(format!("cache-of-{name}")),
+            );
         }
         Service::start(name, spec).await
     }
@@ -162,7 +171,9 @@ impl Stack {
     pub async fn start_coordinator(&mut self) -> Result<()> {
         let mut args = vec!["--listen".to_owned(), self.coordinator_address.to_string()];
         args.extend(self.coordinator_args.iter().cloned());
-        let service = self.spawn("coordinator", "coordinator", &args, true).await?;
+        let service = self
+            .spawn("coordinator", "coordinator", &args, true)
+            .await?;
         self.coordinator_address = address(&service, "coordinator ready").await?;
         self.coordinator = Some(service);
         Ok(())
@@ -170,8 +181,13 @@ impl Stack {
 
     async fn start_analyzer(&mut self) -> Result<()> {
         let results = self.dir().join("results").display().to_string();
-        let args =
-            ["--listen", &self.analyzer_address.to_string(), "--out-dir", &results].map(str::to_owned);
+        let args = [
+            "--listen",
+            &self.analyzer_address.to_string(),
+            "--out-dir",
+            &results,
+        ]
+        .map(str::to_owned);
         let service = self.spawn("analyzer", "analyzer", &args, true).await?;
         self.analyzer_address = address(&service, "analyzer ready").await?;
         self.analyzer = Some(service);
@@ -183,8 +199,10 @@ impl Stack {
     /// # Errors
     /// When it does not join.
     pub async fn start_worker(&mut self, name: &str, kind: EngineKind, url: &str) -> Result<()> {
-        self.start_worker_with(name, kind, url, &WorkerOptions::default()).await?;
-        self.until_workers(|all| all.iter().any(|w| w.worker.as_str() == name)).await
+        self.start_worker_with(name, kind, url, &WorkerOptions::default())
+            .await?;
+        self.until_workers(|all| all.iter().any(|w| w.worker.as_str() == name))
+            .await
     }
 
     /// Attaches a worker to an engine; does not wait until it has joined.
@@ -200,13 +218,25 @@ impl Stack {
     ) -> Result<()> {
         let coordinator = options.through.unwrap_or(self.coordinator_address);
         let state = self.dir().join("workers").display().to_string();
-        let mut args = ["--worker-id", name, "--instance", url, "--engine", kind.as_str()]
-            .map(str::to_owned)
-            .to_vec();
-        args.extend(["--coordinator-url".to_owned(), format!("http://{coordinator}")]);
+        let mut args = [
+            "--worker-id",
+            name,
+            "--instance",
+            url,
+            "--engine",
+            kind.as_str(),
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        args.extend([
+            "--coordinator-url".to_owned(),
+            format!("http://{coordinator}"),
+        ]);
         args.extend(["--state-dir".to_owned(), state]);
         args.extend(options.args.iter().cloned());
-        let service = self.spawn("agent-worker", name, &args, !options.own_cache).await?;
+        let service = self
+            .spawn("agent-worker", name, &args, !options.own_cache)
+            .await?;
         self.workers.insert(name.to_owned(), service);
         Ok(())
     }
@@ -216,7 +246,9 @@ impl Stack {
     /// # Errors
     /// When there is none of that name.
     pub fn worker(&mut self, name: &str) -> Result<&mut Service> {
-        self.workers.get_mut(name).with_context(|| format!("no worker {name} was started"))
+        self.workers
+            .get_mut(name)
+            .with_context(|| format!("no worker {name} was started"))
     }
 
     /// SIGKILL to a worker; returns when it is gone.
@@ -224,7 +256,10 @@ impl Stack {
     /// # Errors
     /// When there is none of that name.
     pub async fn kill_worker(&mut self, name: &str) -> Result<()> {
-        let worker = self.workers.remove(name).with_context(|| format!("no worker {name}"))?;
+        let worker = self
+            .workers
+            .remove(name)
+            .with_context(|| format!("no worker {name}"))?;
         worker.kill9().await
     }
 
@@ -233,11 +268,17 @@ impl Stack {
     /// # Errors
     /// When it is not running.
     pub async fn kill_coordinator(&mut self) -> Result<()> {
-        self.coordinator.take().context("no coordinator runs")?.kill9().await
+        self.coordinator
+            .take()
+            .context("no coordinator runs")?
+            .kill9()
+            .await
     }
 
     async fn control(&self) -> Result<ControlClient<Channel>> {
-        Ok(ControlClient::connect(self.server()).await.context("no connection to the coordinator")?)
+        Ok(ControlClient::connect(self.server())
+            .await
+            .context("no connection to the coordinator")?)
     }
 
     /// Hands a spec in, as it is.
@@ -245,8 +286,14 @@ impl Stack {
     /// # Errors
     /// The coordinator's refusal.
     pub async fn submit(&self, toml: &str) -> Result<ExperimentId> {
-        let spec = SpecDocument { format: SpecFormat::Toml, text: toml.to_owned() };
-        let request = pb::SubmitRequest::from(Submission { spec, experiment: None });
+        let spec = SpecDocument {
+            format: SpecFormat::Toml,
+            text: toml.to_owned(),
+        };
+        let request = pb::SubmitRequest::from(Submission {
+            spec,
+            experiment: None,
+        });
         let answer = self.control().await?.submit(request).await?;
         Ok(answer.into_inner().try_into()?)
     }
@@ -256,7 +303,10 @@ impl Stack {
     /// # Errors
     /// When the coordinator does not answer.
     pub async fn cancel(&self, experiment: &ExperimentId) -> Result<()> {
-        self.control().await?.cancel(pb::CancelRequest::from(experiment.clone())).await?;
+        self.control()
+            .await?
+            .cancel(pb::CancelRequest::from(experiment.clone()))
+            .await?;
         Ok(())
     }
 
@@ -266,7 +316,13 @@ impl Stack {
     /// When the coordinator does not know it.
     pub async fn progress(&self, experiment: &ExperimentId) -> Result<Progress> {
         let request = pb::GetRequest::from(experiment.clone());
-        Ok(self.control().await?.get(request).await?.into_inner().try_into()?)
+        Ok(self
+            .control()
+            .await?
+            .get(request)
+            .await?
+            .into_inner()
+            .try_into()?)
     }
 
     /// Workers with a session.
@@ -333,7 +389,10 @@ impl Stack {
             .await
             .context("no connection to the analyzer")?
             .max_decoding_message_size(MAX_ANSWER);
-        let request = ReportRequest { experiment: experiment.clone(), wait: PATIENCE };
+        let request = ReportRequest {
+            experiment: experiment.clone(),
+            wait: PATIENCE,
+        };
         let answer = client.get_report(pb::GetReportRequest::from(request)).await;
         let document: ReportDocument = match answer {
             Ok(answer) => answer.into_inner().into(),
@@ -347,9 +406,17 @@ impl Stack {
 
     /// Writes the ends of all logs to standard error.
     pub fn show_logs(&self) {
-        let services = self.coordinator.iter().chain(&self.analyzer).chain(self.workers.values());
+        let services = self
+            .coordinator
+            .iter()
+            .chain(&self.analyzer)
+            .chain(self.workers.values());
         for service in services {
-            eprintln!("---- end of the log of {}:\n{}", service.name(), service.tail());
+            eprintln!(
+                "---- end of the log of {}:\n{}",
+                service.name(),
+                service.tail()
+            );
         }
     }
 }
@@ -357,6 +424,10 @@ impl Stack {
 /// Where a service listens, by its own word.
 async fn address(service: &Service, ready: &str) -> Result<SocketAddr> {
     let fields = service.says(ready, PATIENCE).await?;
-    let text = fields.get("address").and_then(serde_json::Value::as_str).unwrap_or_default();
-    text.parse().with_context(|| format!("{} told no address but '{text}'", service.name()))
+    let text = fields
+        .get("address")
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or_default();
+    text.parse()
+        .with_context(|| format!("{} told no address but '{text}'", service.name()))
 }

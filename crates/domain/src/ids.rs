@@ -36,8 +36,14 @@ fn check(id: &str) -> Result<(), IdError> {
     if id.len() > MAX_ID_LEN {
         return Err(IdError::TooLong(id.chars().take(MAX_ID_LEN).collect()));
     }
-    match id.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-' || *c == '_')) {
-        Some(bad) => Err(IdError::BadCharacter { id: id.to_owned(), bad }),
+    match id
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || *c == '-' || *c == '_'))
+    {
+        Some(bad) => Err(IdError::BadCharacter {
+            id: id.to_owned(),
+            bad,
+        }),
         None => Ok(()),
     }
 }
@@ -150,9 +156,15 @@ mod tests {
         assert_eq!(RunId::try_new("t1-r2_x").unwrap().as_str(), "t1-r2_x");
         assert_eq!(RunId::try_new(""), Err(IdError::Empty));
         for bad in ["a.b", "a b", "a*", "a>", "é"] {
-            assert!(matches!(RunId::try_new(bad), Err(IdError::BadCharacter { .. })), "{bad}");
+            assert!(
+                matches!(RunId::try_new(bad), Err(IdError::BadCharacter { .. })),
+                "{bad}"
+            );
         }
-        assert!(matches!(RunId::try_new("x".repeat(65)), Err(IdError::TooLong(_))));
+        assert!(matches!(
+            RunId::try_new("x".repeat(65)),
+            Err(IdError::TooLong(_))
+        ));
     }
 
     #[test]

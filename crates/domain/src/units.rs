@@ -8,7 +8,18 @@ use serde::{Deserialize, Serialize};
 /// Two instants compare only within one [`BootId`]: within a boot every process of the host reads
 /// the same clock, so worker stamps and telemetry samples need no conversion.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 pub struct MonoNs(pub u64);
 
@@ -27,7 +38,9 @@ impl MonoNs {
 }
 
 /// Which boot of which host an instant belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 pub struct BootId(pub String);
 
 /// One reading of both clocks of a host, as close together as could be had.

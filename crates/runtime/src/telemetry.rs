@@ -29,12 +29,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 #[command(next_help_heading = "Logs and traces")]
 pub struct LogArgs {
     /// What to log, e.g. "debug" or "warn,chimera_runtime=debug" [default: info]
-    #[arg(
-        long = "log",
-        env = "RUST_LOG",
-        value_name = "FILTER",
-        global = true
-    )]
+    #[arg(long = "log", env = "RUST_LOG", value_name = "FILTER", global = true)]
     pub filter: Option<String>,
     /// How to write logs [default: text]
     #[arg(

@@ -48,7 +48,10 @@ impl Claim {
     /// When another process (or another worker of this one) holds it, or no lock can be made.
     pub(crate) fn take(dir: &Path, instance: &InstanceId) -> Result<Self, ClaimError> {
         let path = dir.join(format!("{instance}.lock"));
-        let fail = |source| ClaimError::Io { path: path.clone(), source };
+        let fail = |source| ClaimError::Io {
+            path: path.clone(),
+            source,
+        };
         std::fs::create_dir_all(dir).map_err(fail)?;
         let lock = OpenOptions::new()
             .create(true)
@@ -58,9 +61,10 @@ impl Claim {
             .map_err(fail)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                Err(ClaimError::Taken { instance: instance.clone(), path })
-            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(ClaimError::Taken {
+                instance: instance.clone(),
+                path,
+            }),
             Err(errno) => Err(fail(errno.into())),
         }
     }

@@ -22,11 +22,19 @@ static KNOWN: Mutex<Option<HashMap<FileKey, Cell>>> = Mutex::const_new(None);
 pub(crate) async fn sha256_of_file(path: &Path) -> std::io::Result<String> {
     let meta = std::fs::metadata(path)?;
     let key = (path.to_owned(), meta.len(), meta.modified().ok());
-    let cell = KNOWN.lock().await.get_or_insert_default().entry(key).or_default().clone();
+    let cell = KNOWN
+        .lock()
+        .await
+        .get_or_insert_default()
+        .entry(key)
+        .or_default()
+        .clone();
     let path = path.to_owned();
     let digest = cell
         .get_or_try_init(|| async {
-            tokio::task::spawn_blocking(move || hash(&path)).await.map_err(std::io::Error::other)?
+            tokio::task::spawn_blocking(move || hash(&path))
+                .await
+                .map_err(std::io::Error::other)?
         })
         .await?;
     Ok(digest.clone())

@@ -30,7 +30,11 @@ impl Fence {
     /// When the file is there but cannot be read as a number.
     pub(crate) fn open(dir: &Path) -> Result<Self, FenceError> {
         let path = dir.join("epoch");
-        let fail = |action, source| FenceError { action, path: path.clone(), source };
+        let fail = |action, source| FenceError {
+            action,
+            path: path.clone(),
+            source,
+        };
         std::fs::create_dir_all(dir).map_err(|e| fail("make the folder of", e))?;
         let highest = match std::fs::read_to_string(&path) {
             Ok(text) => text
@@ -49,8 +53,11 @@ impl Fence {
     /// When the epoch cannot be written down.
     pub(crate) fn admits(&mut self, epoch: u64) -> Result<bool, FenceError> {
         if epoch > self.highest {
-            self.write(epoch)
-                .map_err(|source| FenceError { action: "write", path: self.path.clone(), source })?;
+            self.write(epoch).map_err(|source| FenceError {
+                action: "write",
+                path: self.path.clone(),
+                source,
+            })?;
             self.highest = epoch;
         }
         Ok(epoch == self.highest)

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use chimera_domain::control::{Invalid, InvalidReason};
 use chimera_domain::event::{
-    AgentFailure, AgentRecord, Begin, Finished, PinCheck, PinFacts, PinMoment,
-    RequestErrorKind, Started,
+    AgentFailure, AgentRecord, Begin, Finished, PinCheck, PinFacts, PinMoment, RequestErrorKind,
+    Started,
 };
 use chimera_domain::ids::{InstanceId, RequestId, WorkerId};
 use chimera_domain::session::Assignment;
@@ -30,11 +30,20 @@ pub(crate) const RECORD_CAPACITY: usize = 256;
 /// What the session hears from the thread. *Capacity*: five per leg, so 8 never fills.
 #[derive(Debug)]
 pub(crate) enum JobEvent {
-    Ready { pin: Box<PinFacts>, warm_ns: u64 },
+    Ready {
+        pin: Box<PinFacts>,
+        warm_ns: u64,
+    },
     NotReady(Invalid),
-    Started { planned: MonoNs, actual: MonoNs },
+    Started {
+        planned: MonoNs,
+        actual: MonoNs,
+    },
     Idle,
-    Ended { at: MonoNs, failure: Option<AgentFailure> },
+    Ended {
+        at: MonoNs,
+        failure: Option<AgentFailure>,
+    },
 }
 
 pub(crate) const EVENT_CAPACITY: usize = 8;
@@ -66,13 +75,28 @@ impl Job {
     /// When the system gives no thread.
     pub(crate) fn spawn(self) -> std::io::Result<std::thread::JoinHandle<()>> {
         let name = format!("agent-{}", self.spec.assignment.agent.id);
-        std::thread::Builder::new().name(name).spawn(move || self.thread())
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(move || self.thread())
     }
 
     fn thread(self) {
-        let Self { spec, records, events, commit, cancel } = self;
-        let mut reporter = Reporter { records, events, overflow: false };
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let Self {
+            spec,
+            records,
+            events,
+            commit,
+            cancel,
+        } = self;
+        let mut reporter = Reporter {
+            records,
+            events,
+            overflow: false,
+        };
+        match tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        {
             Ok(runtime) => runtime.block_on(run(&spec, &mut reporter, commit, &cancel)),
             Err(error) => reporter.tell(JobEvent::NotReady(not_ready(format!(
                 "no runtime for the agent's thread: {error}"
@@ -103,7 +127,10 @@ impl Reporter {
     /// Last word of the agent, in its stream and to the session.
     fn end(&mut self, at: MonoNs, failure: Option<AgentFailure>) {
         let failure = failure.or_else(|| self.overflow.then(Self::storage));
-        self.emit(AgentRecord::Finished(Finished { at, failure: failure.clone() }));
+        self.emit(AgentRecord::Finished(Finished {
+            at,
+            failure: failure.clone(),
+        }));
         let failure = failure.or_else(|| self.overflow.then(Self::storage));
         self.tell(JobEvent::Ended { at, failure });
     }
@@ -132,9 +159,15 @@ async fn run(
     let client = match warm(job, reporter, cancel).await {
         Ok(client) => client,
         Err(why) => {
-            let failure = AgentFailure { label: "pin".to_owned(), detail: why.detail.clone() };
+            let failure = AgentFailure {
+                label: "pin".to_owned(),
+                detail: why.detail.clone(),
+            };
             let at = clock::mono();
-            reporter.emit(AgentRecord::Finished(Finished { at, failure: Some(failure) }));
+            reporter.emit(AgentRecord::Finished(Finished {
+                at,
+                failure: Some(failure),
+            }));
             reporter.tell(JobEvent::NotReady(why));
             return;
         }
@@ -145,7 +178,10 @@ async fn run(
     };
     let Some(planned) = planned else {
         let detail = "released before the start".to_owned();
-        let failure = AgentFailure { label: "stopped".to_owned(), detail };
+        let failure = AgentFailure {
+            label: "stopped".to_owned(),
+            detail,
+        };
         reporter.end(clock::mono(), Some(failure));
         return;
     };
@@ -160,11 +196,16 @@ async fn run(
         templates_dir: job.templates_dir.as_deref(),
         cancel: cancel.clone(),
     };
-    let failure = run_agent(&context, &mut |record| reporter.emit(record)).await.err();
+    let failure = run_agent(&context, &mut |record| reporter.emit(record))
+        .await
+        .err();
     let at = clock::mono();
     reporter.tell(JobEvent::Idle);
     match client.pin_facts().await {
-        Ok(facts) => reporter.emit(pin_record(PinMoment::After, known_better(facts, &job.endpoint))),
+        Ok(facts) => reporter.emit(pin_record(
+            PinMoment::After,
+            known_better(facts, &job.endpoint),
+        )),
         // Left out of the stream: the checker then says that the pin was not seen again.
         Err(error) => tracing::warn!(%error, "the instance could not be looked at after the run"),
     }
@@ -211,22 +252,35 @@ async fn warm(
         None => None,
     };
     let end = clock::mono();
-    let facts = client.pin_facts().await.map_err(|e| not_ready(e.to_string()))?;
+    let facts = client
+        .pin_facts()
+        .await
+        .map_err(|e| not_ready(e.to_string()))?;
     let mut facts = known_better(facts, &job.endpoint);
     facts.warm_load_ns = warm_load.and_then(|load| u64::try_from(load.as_nanos()).ok());
     pin::check(agent, &facts, pin::gpu_here())?;
     reporter.emit(pin_record(PinMoment::Before, facts.clone()));
     let warm_ns = end.since(begin).unwrap_or_default();
-    reporter.tell(JobEvent::Ready { pin: Box::new(facts), warm_ns });
+    reporter.tell(JobEvent::Ready {
+        pin: Box::new(facts),
+        warm_ns,
+    });
     Ok(client)
 }
 
 fn not_ready(detail: String) -> Invalid {
-    Invalid { reason: InvalidReason::NotReady, detail }
+    Invalid {
+        reason: InvalidReason::NotReady,
+        detail,
+    }
 }
 
 fn pin_record(moment: PinMoment, facts: PinFacts) -> AgentRecord {
-    AgentRecord::Pin(PinCheck { moment, at: clock::mono(), facts })
+    AgentRecord::Pin(PinCheck {
+        moment,
+        at: clock::mono(),
+        facts,
+    })
 }
 
 /// What the worker knows of an engine that it launched itself and the engine cannot say.

@@ -78,7 +78,9 @@ pub enum LaunchError {
         source: ProcessError,
     },
     /// It ended before it answered.
-    #[error("the engine {program} ended while starting ({status}); its log {log} ends with: {tail}")]
+    #[error(
+        "the engine {program} ended while starting ({status}); its log {log} ends with: {tail}"
+    )]
     Ended {
         /// Which program.
         program: PathBuf,
@@ -192,8 +194,20 @@ pub struct Launcher {
 impl Launcher {
     /// Starts nothing yet. `name` goes into the names of the log files.
     #[must_use]
-    pub fn new(source: EngineSource, log_dir: PathBuf, name: String, http: reqwest::Client) -> Self {
-        Self { source, log_dir, name, http, launches: 0, running: None }
+    pub fn new(
+        source: EngineSource,
+        log_dir: PathBuf,
+        name: String,
+        http: reqwest::Client,
+    ) -> Self {
+        Self {
+            source,
+            log_dir,
+            name,
+            http,
+            launches: 0,
+            running: None,
+        }
     }
 
     /// The engine for this agent: as it runs, or launched for the agent's options.
@@ -231,27 +245,53 @@ impl Launcher {
             }
         }
         let detail = last.unwrap_or_default();
-        Err(LaunchError::NoPort(std::io::Error::new(std::io::ErrorKind::AddrInUse, detail)))
+        Err(LaunchError::NoPort(std::io::Error::new(
+            std::io::ErrorKind::AddrInUse,
+            detail,
+        )))
     }
 
     async fn launch(&mut self, options: Option<LaunchOptions>) -> Result<Endpoint, LaunchError> {
         let port = free_port().map_err(LaunchError::NoPort)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         self.launches += 1;
-        let log = self.log_dir.join(format!("{}-engine-{}.log", self.name, self.launches));
+        let log = self
+            .log_dir
+            .join(format!("{}-engine-{}.log", self.name, self.launches));
         std::fs::create_dir_all(&self.log_dir).map_err(LaunchError::Log)?;
         let (program, spec, model_digest, health) = match (&self.source, &options) {
-            (EngineSource::SpawnLlama { program, models_dir, gpu }, Some(options)) => {
+            (
+                EngineSource::SpawnLlama {
+                    program,
+                    models_dir,
+                    gpu,
+                },
+                Some(options),
+            ) => {
                 let model = model_file(models_dir, &options.model)?;
-                let digest = digest::sha256_of_file(&model)
-                    .await
-                    .map_err(|source| LaunchError::Model { path: model.clone(), source })?;
+                let digest =
+                    digest::sha256_of_file(&model)
+                        .await
+                        .map_err(|source| LaunchError::Model {
+                            path: model.clone(),
+                            source,
+                        })?;
                 let spec = llama_spec(ChildSpec::new(program, &log), &model, address, options);
-                (program.clone(), pin_gpu(spec, gpu.as_deref()), Some(digest), "health")
+                (
+                    program.clone(),
+                    pin_gpu(spec, gpu.as_deref()),
+                    Some(digest),
+                    "health",
+                )
             }
             (EngineSource::SpawnOllama { program, gpu }, _) => {
                 let spec = ollama_spec(ChildSpec::new(program, &log), address);
-                (program.clone(), pin_gpu(spec, gpu.as_deref()), None, "api/version")
+                (
+                    program.clone(),
+                    pin_gpu(spec, gpu.as_deref()),
+                    None,
+                    "api/version",
+                )
             }
             (EngineSource::Attach { .. } | EngineSource::SpawnLlama { .. }, _) => {
                 return Err(LaunchError::NotOurs);
@@ -259,7 +299,10 @@ impl Launcher {
         };
         let mut child = ChildProcess::spawn(spec)
             .await
-            .map_err(|source| LaunchError::Spawn { program: program.clone(), source })?;
+            .map_err(|source| LaunchError::Spawn {
+                program: program.clone(),
+                source,
+            })?;
         let url = base_url(address);
         tracing::info!(program = %program.display(), %url, log = %log.display(), "starting the engine");
         let started = tokio::time::timeout(
@@ -271,17 +314,35 @@ impl Launcher {
             Ok(Ok(())) => {}
             Ok(Err(status)) => {
                 let tail = last_lines(&child.log_tail());
-                return Err(LaunchError::Ended { program, status, log, tail });
+                return Err(LaunchError::Ended {
+                    program,
+                    status,
+                    log,
+                    tail,
+                });
             }
             Err(_) => {
                 stop(child).await;
                 let limit_s = START_LIMIT.as_secs();
-                return Err(LaunchError::Silent { program, url, limit_s, log });
+                return Err(LaunchError::Silent {
+                    program,
+                    url,
+                    limit_s,
+                    log,
+                });
             }
         }
-        let endpoint =
-            Endpoint { url, pid: Some(child.pid()), model_digest, launch: Some(self.launches) };
-        self.running = Some(Running { child, options, endpoint: endpoint.clone() });
+        let endpoint = Endpoint {
+            url,
+            pid: Some(child.pid()),
+            model_digest,
+            launch: Some(self.launches),
+        };
+        self.running = Some(Running {
+            child,
+            options,
+            endpoint: endpoint.clone(),
+        });
         Ok(endpoint)
     }
 
@@ -352,13 +413,18 @@ fn model_file(models_dir: &Path, model: &str) -> Result<PathBuf, LaunchError> {
     if path.is_file() {
         Ok(path)
     } else {
-        Err(LaunchError::NoModel { model: model.to_owned(), path })
+        Err(LaunchError::NoModel {
+            model: model.to_owned(),
+            path,
+        })
     }
 }
 
 /// llama.cpp and Ollama cannot say which port they took, so one is found for them.
 fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
 }
 
 fn port_was_taken(log_tail: &str) -> bool {
@@ -383,7 +449,11 @@ async fn wait_healthy(
         if let Some(status) = child.exited() {
             return Err(status.to_string());
         }
-        let answer = http.get(&health).timeout(Duration::from_secs(2)).send().await;
+        let answer = http
+            .get(&health)
+            .timeout(Duration::from_secs(2))
+            .send()
+            .await;
         // 503 while the model loads; no connection before the server listens.
         if answer.is_ok_and(|a| a.status().is_success()) {
             return Ok(());
@@ -418,7 +488,9 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_told_from_a_real_failure() {
-        assert!(port_was_taken("listen tcp 127.0.0.1:1: bind: address already in use"));
+        assert!(port_was_taken(
+            "listen tcp 127.0.0.1:1: bind: address already in use"
+        ));
         assert!(!port_was_taken("error loading model"));
     }
 }

@@ -32,11 +32,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
 pub use claim::ClaimError;
-pub use fence::FenceError;
 pub use config::{
     Args, Config, EngineArgs, FileArgs, LimitArgs, Spawn, default_claims_dir, instance_id,
 };
 pub use error::WorkerError;
+pub use fence::FenceError;
 
 use claim::Claim;
 use fence::Fence;
@@ -71,7 +71,10 @@ pub async fn run(
         http,
     )));
     let channel = Endpoint::from_shared(config.coordinator_url.clone())
-        .map_err(|source| WorkerError::Coordinator { url: config.coordinator_url.clone(), source })?
+        .map_err(|source| WorkerError::Coordinator {
+            url: config.coordinator_url.clone(),
+            source,
+        })?
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
         .connect_lazy();

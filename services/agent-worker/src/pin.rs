@@ -10,7 +10,13 @@ use crate::launcher::EngineSource;
 
 /// What the engine's launch cannot be asked for once it runs elsewhere.
 fn launch_only(source: &EngineSource, agent: &PlannedAgent) -> Option<&'static str> {
-    let EngineSource::Attach { kind: EngineKind::Openai, .. } = source else { return None };
+    let EngineSource::Attach {
+        kind: EngineKind::Openai,
+        ..
+    } = source
+    else {
+        return None;
+    };
     if agent.options.num_thread.is_some() {
         return Some("num_thread");
     }
@@ -42,7 +48,12 @@ pub(crate) fn check_options(source: &EngineSource, agent: &PlannedAgent) -> Resu
 /// # Errors
 /// Says what differs.
 pub(crate) fn check(agent: &PlannedAgent, facts: &PinFacts, gpu_here: bool) -> Result<(), Invalid> {
-    let not_ready = |detail| Err(Invalid { reason: InvalidReason::NotReady, detail });
+    let not_ready = |detail| {
+        Err(Invalid {
+            reason: InvalidReason::NotReady,
+            detail,
+        })
+    };
     let asked = agent.options.num_ctx;
     match (agent.engine, facts.context_length) {
         (EngineKind::Ollama, Some(has)) if has != asked => {
@@ -90,7 +101,10 @@ mod tests {
             role: Role::try_new("collector").unwrap(),
             engine,
             model: "m".into(),
-            options: EngineOptions { num_ctx: 1024, ..EngineOptions::default() },
+            options: EngineOptions {
+                num_ctx: 1024,
+                ..EngineOptions::default()
+            },
             instance: None,
         }
     }
@@ -113,7 +127,10 @@ mod tests {
         assert!(check(&openai, &facts(Some(2048), None, None), false).is_ok());
         let why = check(&openai, &facts(Some(512), None, None), false).unwrap_err();
         assert!(why.detail.contains("512"), "{}", why.detail);
-        assert!(check(&openai, &facts(None, None, None), false).is_ok(), "the engine can't say");
+        assert!(
+            check(&openai, &facts(None, None, None), false).is_ok(),
+            "the engine can't say"
+        );
     }
 
     #[test]

@@ -101,7 +101,12 @@ fn spool_all(
     let mut hash = StreamHash::new();
     let mut n = 0u64;
     let mut keep = |n: u64, record: AgentRecord, hash: Option<&mut StreamHash>| {
-        let event = AgentEvent { key: key.clone(), epoch, n, record };
+        let event = AgentEvent {
+            key: key.clone(),
+            epoch,
+            n,
+            record,
+        };
         let bytes = codec::encode_agent_event(&event);
         if let Some(hash) = hash {
             hash.push_payload(&bytes);
@@ -117,8 +122,14 @@ fn spool_all(
         keep(n, record, Some(&mut hash))?;
         n += 1;
     }
-    let end = StreamEnd { records: n.saturating_sub(1), sha256: hash.to_hex() };
-    let record = End { records: end.records, sha256: end.sha256.clone() };
+    let end = StreamEnd {
+        records: n.saturating_sub(1),
+        sha256: hash.to_hex(),
+    };
+    let record = End {
+        records: end.records,
+        sha256: end.sha256.clone(),
+    };
     keep(n, AgentRecord::End(record), None)?;
     Ok((end, spool))
 }
@@ -131,7 +142,10 @@ async fn publish_all(
     let subject = Subject::Ev(key.clone());
     while let Some(Payload { n, bytes }) = spooled.recv().await {
         let id = subject::msg_id_agent(key, n);
-        publisher.publish(&subject, &id, bytes.into()).await.map_err(|source| (n, source))?;
+        publisher
+            .publish(&subject, &id, bytes.into())
+            .await
+            .map_err(|source| (n, source))?;
         // What a lost acknowledged record would be proved by.
         tracing::debug!(%subject, n, "acknowledged");
     }

@@ -92,7 +92,11 @@ impl Worker {
             Err(status) => return Ok(SessionEnd::Lost(status.message().to_owned())),
         };
         let mut lease = match next(&mut incoming).await {
-            Ok(CoordinatorMessage::Welcome { epoch, heartbeat_ms, fence_ms }) => {
+            Ok(CoordinatorMessage::Welcome {
+                epoch,
+                heartbeat_ms,
+                fence_ms,
+            }) => {
                 if !fence.admits(epoch)? {
                     return Ok(SessionEnd::Refused(format!(
                         "the coordinator's epoch {epoch} is lower than one obeyed before"
@@ -106,7 +110,16 @@ impl Worker {
         };
         tracing::info!(worker = %self.id, instance = %self.instance, "session stands");
         let mut slot = Slot::default();
-        let end = self.serve(&mut incoming, &outbox, &mut lease, fence, &mut slot, shutdown).await;
+        let end = self
+            .serve(
+                &mut incoming,
+                &outbox,
+                &mut lease,
+                fence,
+                &mut slot,
+                shutdown,
+            )
+            .await;
         slot.stop().await;
         end
     }
@@ -162,7 +175,10 @@ impl Worker {
         match message {
             CoordinatorMessage::HeartbeatAck { .. } => lease.renewed(),
             CoordinatorMessage::Ping { id } => {
-                let pong = WorkerMessage::Pong { id, clock: clock::reading() };
+                let pong = WorkerMessage::Pong {
+                    id,
+                    clock: clock::reading(),
+                };
                 if outbox.try_send(pong).is_err() {
                     return Ok(Some(SessionEnd::Lost("the session is stuck".to_owned())));
                 }
@@ -206,14 +222,24 @@ impl Worker {
         let refused = if fence.admits(leg.epoch)? {
             // The leg before was released; its agent may still be letting go of the engine.
             slot.stop().await;
-            pin::check_options(&self.source, &assignment.agent).err().map(|why| why.detail)
+            pin::check_options(&self.source, &assignment.agent)
+                .err()
+                .map(|why| why.detail)
         } else {
             Some(format!("epoch {} is stale", leg.epoch))
         };
         if refused.is_none() {
             *slot = self.open(assignment, outbox.clone());
         }
-        send(outbox, WorkerMessage::LeaseReply { leg, agent, refused }).await;
+        send(
+            outbox,
+            WorkerMessage::LeaseReply {
+                leg,
+                agent,
+                refused,
+            },
+        )
+        .await;
         Ok(())
     }
 
@@ -259,7 +285,9 @@ async fn next(
     incoming: &mut Streaming<chimera_wire::pb::CoordinatorMessage>,
 ) -> Result<CoordinatorMessage, String> {
     match incoming.message().await {
-        Ok(Some(message)) => message.try_into().map_err(|e: chimera_wire::WireError| e.to_string()),
+        Ok(Some(message)) => message
+            .try_into()
+            .map_err(|e: chimera_wire::WireError| e.to_string()),
         Ok(None) => Err("the coordinator closed the session".to_owned()),
         Err(status) => Err(format!("the session broke: {}", status.message())),
     }
@@ -284,7 +312,12 @@ impl Lease {
         let mut beat = tokio::time::interval(Duration::from_millis(heartbeat_ms.max(10)));
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let fence = Duration::from_millis(fence_ms.max(100));
-        Self { beat, seq: 0, fence, fence_at: tokio::time::Instant::now() + fence }
+        Self {
+            beat,
+            seq: 0,
+            fence,
+            fence_at: tokio::time::Instant::now() + fence,
+        }
     }
 
     fn renewed(&mut self) {
@@ -400,7 +433,10 @@ impl Driver {
             Ok(endpoint) => endpoint,
             Err(error) => {
                 let detail = chain(&error);
-                let why = Invalid { reason: InvalidReason::NotReady, detail };
+                let why = Invalid {
+                    reason: InvalidReason::NotReady,
+                    detail,
+                };
                 send(&self.outbox, WorkerMessage::NotReady { leg, agent, why }).await;
                 return;
             }
@@ -421,9 +457,24 @@ impl Driver {
             leg.epoch,
             records_rx,
         ));
-        let JobInput { assignment, worker, instance, limits, data_root, templates_dir } = self.job;
+        let JobInput {
+            assignment,
+            worker,
+            instance,
+            limits,
+            data_root,
+            templates_dir,
+        } = self.job;
         let job = Job {
-            spec: JobSpec { assignment, worker, instance, endpoint, limits, data_root, templates_dir },
+            spec: JobSpec {
+                assignment,
+                worker,
+                instance,
+                endpoint,
+                limits,
+                data_root,
+                templates_dir,
+            },
             records: records_tx,
             events: events_tx,
             commit,
@@ -433,7 +484,10 @@ impl Driver {
             Ok(thread) => thread,
             Err(error) => {
                 let detail = format!("no thread for the agent: {error}");
-                let why = Invalid { reason: InvalidReason::NotReady, detail };
+                let why = Invalid {
+                    reason: InvalidReason::NotReady,
+                    detail,
+                };
                 send(&self.outbox, WorkerMessage::NotReady { leg, agent, why }).await;
                 return;
             }
@@ -443,13 +497,19 @@ impl Driver {
         while let Some(event) = events.recv().await {
             let (leg, agent) = (leg.clone(), agent.clone());
             let message = match event {
-                JobEvent::Ready { pin, warm_ns } => {
-                    WorkerMessage::Ready { leg, agent, pin, warm_ns }
-                }
+                JobEvent::Ready { pin, warm_ns } => WorkerMessage::Ready {
+                    leg,
+                    agent,
+                    pin,
+                    warm_ns,
+                },
                 JobEvent::NotReady(why) => WorkerMessage::NotReady { leg, agent, why },
-                JobEvent::Started { planned, actual } => {
-                    WorkerMessage::Started { leg, agent, planned, actual }
-                }
+                JobEvent::Started { planned, actual } => WorkerMessage::Started {
+                    leg,
+                    agent,
+                    planned,
+                    actual,
+                },
                 JobEvent::Idle => WorkerMessage::Idle { leg, agent },
                 JobEvent::Ended { at, failure } => {
                     ended = Some((at, failure));
@@ -466,7 +526,13 @@ impl Driver {
         let Some((at, failure)) = ended.or_else(|| {
             panicked.then(|| {
                 let detail = "the agent's thread panicked".to_owned();
-                (clock::mono(), Some(AgentFailure { label: "panic".to_owned(), detail }))
+                (
+                    clock::mono(),
+                    Some(AgentFailure {
+                        label: "panic".to_owned(),
+                        detail,
+                    }),
+                )
             })
         }) else {
             return;
@@ -475,14 +541,24 @@ impl Driver {
             Ok(Recorded { end, spool }) => (end.records, end.sha256, None, Some(spool)),
             Err(error) => {
                 let detail = chain(&error);
-                let failure = AgentFailure { label: "storage".to_owned(), detail };
+                let failure = AgentFailure {
+                    label: "storage".to_owned(),
+                    detail,
+                };
                 (0, String::new(), Some(failure), None)
             }
         };
         let failure = failure.or(storage);
         send(
             &self.outbox,
-            WorkerMessage::Finished { leg, agent, at, failure, records, sha256 },
+            WorkerMessage::Finished {
+                leg,
+                agent,
+                at,
+                failure,
+                records,
+                sha256,
+            },
         )
         .await;
         // Until the coordinator has closed the leg the local copy may be the only whole one.

@@ -46,9 +46,16 @@ impl Spool {
     /// # Errors
     /// When the folder or the file cannot be made.
     pub fn create(dir: &Path, key: &AgentKey) -> Result<Self, SpoolError> {
-        let name = format!("{}.{}.{}.{}.spool", key.experiment, key.run, key.attempt, key.agent);
+        let name = format!(
+            "{}.{}.{}.{}.spool",
+            key.experiment, key.run, key.attempt, key.agent
+        );
         let path = dir.join(name);
-        let fail = |action, source| SpoolError::Io { action, path: path.clone(), source };
+        let fail = |action, source| SpoolError::Io {
+            action,
+            path: path.clone(),
+            source,
+        };
         std::fs::create_dir_all(dir).map_err(|e| fail("create the folder of", e))?;
         let file = OpenOptions::new()
             .create(true)
@@ -57,7 +64,9 @@ impl Spool {
             .open(&path)
             .map_err(|e| fail("create", e))?;
         // The name must survive a power cut too, not only the bytes.
-        File::open(dir).and_then(|d| d.sync_all()).map_err(|e| fail("sync the folder of", e))?;
+        File::open(dir)
+            .and_then(|d| d.sync_all())
+            .map_err(|e| fail("sync the folder of", e))?;
         Ok(Self { file, path })
     }
 
@@ -73,7 +82,11 @@ impl Spool {
         let mut frame = Vec::with_capacity(record.len() + 4);
         frame.extend_from_slice(&len.to_be_bytes());
         frame.extend_from_slice(record);
-        let fail = |action, source| SpoolError::Io { action, path: self.path.clone(), source };
+        let fail = |action, source| SpoolError::Io {
+            action,
+            path: self.path.clone(),
+            source,
+        };
         self.file.write_all(&frame).map_err(|e| fail("write", e))?;
         self.file.sync_data().map_err(|e| fail("sync", e))
     }
@@ -89,8 +102,11 @@ impl Spool {
     /// # Errors
     /// When the file cannot be removed.
     pub fn remove(self) -> Result<(), SpoolError> {
-        std::fs::remove_file(&self.path)
-            .map_err(|source| SpoolError::Io { action: "remove", path: self.path.clone(), source })
+        std::fs::remove_file(&self.path).map_err(|source| SpoolError::Io {
+            action: "remove",
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 
@@ -99,7 +115,11 @@ impl Spool {
 /// # Errors
 /// When the file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, SpoolError> {
-    let fail = |action, source| SpoolError::Io { action, path: path.to_owned(), source };
+    let fail = |action, source| SpoolError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::open(path).map_err(|e| fail("open", e))?;
     let mut records = Vec::new();
     let mut head = [0u8; 4];

@@ -83,7 +83,11 @@ pub enum BundleError {
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BundleError {
     let path = path.to_owned();
-    move |source| BundleError::Io { action, path, source }
+    move |source| BundleError::Io {
+        action,
+        path,
+        source,
+    }
 }
 
 /// `bundle.json`.
@@ -112,7 +116,10 @@ pub struct FileHash {
 
 impl FileHash {
     fn of(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len() as u64, sha256: hex::encode(Sha256::digest(bytes)) }
+        Self {
+            bytes: bytes.len() as u64,
+            sha256: hex::encode(Sha256::digest(bytes)),
+        }
     }
 }
 
@@ -158,7 +165,10 @@ pub fn write(
         experiment: experiment.clone(),
         software: software.to_owned(),
         environment: environment.clone(),
-        files: files.iter().map(|(path, bytes)| (path.clone(), FileHash::of(bytes))).collect(),
+        files: files
+            .iter()
+            .map(|(path, bytes)| (path.clone(), FileHash::of(bytes)))
+            .collect(),
     };
     let mut text = serde_json::to_vec_pretty(&manifest)?;
     text.push(b'\n');
@@ -168,7 +178,9 @@ pub fn write(
     }
     std::fs::rename(&draft, target).map_err(io_error("rename to", target))?;
     if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
-        File::open(parent).and_then(|d| d.sync_all()).map_err(io_error("sync", parent))?;
+        File::open(parent)
+            .and_then(|d| d.sync_all())
+            .map_err(io_error("sync", parent))?;
     }
     Ok(())
 }
@@ -211,14 +223,22 @@ fn manifest(folder: &Path) -> Result<Manifest, BundleError> {
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(BundleError::NoManifest { path: folder.to_owned() });
+            return Err(BundleError::NoManifest {
+                path: folder.to_owned(),
+            });
         }
         Err(e) => return Err(io_error("read", &path)(e)),
     };
-    let manifest: Manifest = serde_json::from_slice(&text)
-        .map_err(|source| BundleError::Parse { path, line: source.line(), source })?;
+    let manifest: Manifest =
+        serde_json::from_slice(&text).map_err(|source| BundleError::Parse {
+            path,
+            line: source.line(),
+            source,
+        })?;
     if manifest.bundle_version > BUNDLE_VERSION {
-        return Err(BundleError::Version { found: manifest.bundle_version });
+        return Err(BundleError::Version {
+            found: manifest.bundle_version,
+        });
     }
     Ok(manifest)
 }
@@ -256,9 +276,13 @@ pub fn verify(folder: &Path) -> Result<Vec<String>, BundleError> {
     let mut faults = Vec::new();
     let manifest = manifest(folder)?;
     for (path, expected) in &manifest.files {
-        let plain = Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
+        let plain = Path::new(path)
+            .components()
+            .all(|c| matches!(c, Component::Normal(_)));
         if !plain {
-            faults.push(format!("{path}: the manifest names a path outside the bundle"));
+            faults.push(format!(
+                "{path}: the manifest names a path outside the bundle"
+            ));
             continue;
         }
         match std::fs::read(folder.join(path)) {
@@ -279,7 +303,9 @@ pub fn verify(folder: &Path) -> Result<Vec<String>, BundleError> {
         match manifest.files.get(path) {
             Some(hash) if FileHash::of(bytes) == *hash => {}
             Some(_) => faults.push(format!("{path}: the records compute to other bytes")),
-            None => faults.push(format!("{path}: the records compute to it, the bundle lacks it")),
+            None => faults.push(format!(
+                "{path}: the records compute to it, the bundle lacks it"
+            )),
         }
     }
     Ok(faults)

@@ -96,7 +96,12 @@ mod tests {
     fn every_mistake_is_said_at_once() {
         let args =
             Args::try_parse_from(["analyzer", "--listen", "x", "--nats-url", "http://y"]).unwrap();
-        let text = Config::resolve(&args, "test".into()).unwrap_err().to_string();
-        assert!(text.contains("listen") && text.contains("nats.url"), "{text}");
+        let text = Config::resolve(&args, "test".into())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("listen") && text.contains("nats.url"),
+            "{text}"
+        );
     }
 }

@@ -44,7 +44,13 @@ impl chimera_wire::analysis_server::Analysis for AnalysisService {
         let json = report_json(&finished.report).map_err(|e| Status::internal(e.to_string()))?;
         let json = String::from_utf8(json).map_err(|e| Status::internal(e.to_string()))?;
         let schema_version = SCHEMA_VERSION.to_string();
-        Ok(Response::new(ReportDocument { schema_version, json }.into()))
+        Ok(Response::new(
+            ReportDocument {
+                schema_version,
+                json,
+            }
+            .into(),
+        ))
     }
 
     async fn list_reports(
@@ -52,7 +58,9 @@ impl chimera_wire::analysis_server::Analysis for AnalysisService {
         _request: Request<pb::ListReportsRequest>,
     ) -> Result<Response<pb::ListReportsResponse>, Status> {
         let all = self.store.list();
-        Ok(Response::new(all.iter().map(|finished| summary(finished)).collect()))
+        Ok(Response::new(
+            all.iter().map(|finished| summary(finished)).collect(),
+        ))
     }
 }
 

@@ -55,17 +55,24 @@ impl Ingest {
     pub async fn collect(&self, experiment: &ExperimentId) -> Result<Records, IngestError> {
         let mut records = Records::default();
         let control = Filter::CtrlOf(experiment.clone());
-        self.read(StreamName::Ctrl, &control, &mut records, |message, records| {
-            if let Some(event) = decode_control(message)? {
-                records.control.push(event);
-            }
-            Ok(())
-        })
+        self.read(
+            StreamName::Ctrl,
+            &control,
+            &mut records,
+            |message, records| {
+                if let Some(event) = decode_control(message)? {
+                    records.control.push(event);
+                }
+                Ok(())
+            },
+        )
         .await?;
         let events = Filter::EvOf(experiment.clone());
         self.read(StreamName::Ev, &events, &mut records, |message, records| {
             if let Subject::Ev(key) = message.subject.parse()? {
-                records.events.push(codec::decode_agent_event(&key, &message.payload)?);
+                records
+                    .events
+                    .push(codec::decode_agent_event(&key, &message.payload)?);
             }
             Ok(())
         })
@@ -104,19 +111,27 @@ impl Ingest {
             %error,
             "a message cannot be decoded and goes to the dead letters"
         );
-        self.publisher.dead_letter(message, &error.to_string()).await?;
+        self.publisher
+            .dead_letter(message, &error.to_string())
+            .await?;
         let key = match message.subject.parse() {
             Ok(Subject::Ev(key)) => Some(key),
             _ => None,
         };
         let subject = message.subject.clone();
-        records.dead.push(DeadLetter { subject, key, reason: error.to_string() });
+        records.dead.push(DeadLetter {
+            subject,
+            key,
+            reason: error.to_string(),
+        });
         Ok(())
     }
 
     /// Telemetry of the experiment's time, waiting a little for the batch that covers its end.
     async fn telemetry(&self, records: &mut Records) -> Result<(), IngestError> {
-        let Some(span) = Span::of(&records.control) else { return Ok(()) };
+        let Some(span) = Span::of(&records.control) else {
+            return Ok(());
+        };
         let give_up = tokio::time::sleep(TELEMETRY_WAIT);
         tokio::pin!(give_up);
         let mut messages = self.bus.follow(StreamName::Tel, &Filter::Tel, 0);
@@ -132,7 +147,9 @@ impl Ingest {
                 message = messages.next() => message,
                 () = &mut give_up => None,
             };
-            let Some(message) = message else { return Ok(()) };
+            let Some(message) = message else {
+                return Ok(());
+            };
             let message = message?;
             match decode_batch(&message) {
                 Ok(Some(batch)) => {

@@ -61,7 +61,12 @@ impl Analyzer {
             target: config.target,
             software: config.software,
         };
-        Ok(Self { listener, address, watcher, store })
+        Ok(Self {
+            listener,
+            address,
+            watcher,
+            store,
+        })
     }
 
     /// Where it listens.
@@ -81,9 +86,16 @@ impl Analyzer {
     /// # Errors
     /// When the control log can no longer be followed, or the gRPC server fails.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), AnalyzerError> {
-        let Self { listener, address, watcher, store } = self;
+        let Self {
+            listener,
+            address,
+            watcher,
+            store,
+        } = self;
         let (mut server, health) = GrpcServer::new(chimera_wire::FILE_DESCRIPTOR_SET).await?;
-        server.routes().add_service(AnalysisServer::new(AnalysisService { store }));
+        server
+            .routes()
+            .add_service(AnalysisServer::new(AnalysisService { store }));
         health.set_ready(true).await;
         tracing::info!(%address, "analyzer ready");
         // One failing stops the other: half an analyzer would leave people waiting.

@@ -71,11 +71,18 @@ impl Records {
         let built = report::build_counted(&input)?;
         let outputs = report::outputs(&self.control, &self.events)?;
         let files = render::files(&built.report, &outputs)?;
-        Ok(Rendered { report: built.report, files, duplicates: built.duplicates })
+        Ok(Rendered {
+            report: built.report,
+            files,
+            duplicates: built.duplicates,
+        })
     }
 
     fn integrity(&self) -> Integrity {
-        let mut integrity = Integrity { hashes: self.hashes(), ..Integrity::default() };
+        let mut integrity = Integrity {
+            hashes: self.hashes(),
+            ..Integrity::default()
+        };
         for letter in &self.dead {
             match &letter.key {
                 Some(key) => *integrity.dead_letters.entry(key.clone()).or_default() += 1,
@@ -90,9 +97,16 @@ impl Records {
     fn hashes(&self) -> BTreeMap<StreamId, bool> {
         let mut streams: BTreeMap<StreamId, BTreeMap<u64, &AgentEvent>> = BTreeMap::new();
         for event in &self.events {
-            let id = StreamId { key: event.key.clone(), epoch: event.epoch };
+            let id = StreamId {
+                key: event.key.clone(),
+                epoch: event.epoch,
+            };
             // The first copy stands; another content under one number is a flaw of its own.
-            streams.entry(id).or_default().entry(event.n).or_insert(event);
+            streams
+                .entry(id)
+                .or_default()
+                .entry(event.n)
+                .or_insert(event);
         }
         streams
             .into_iter()

@@ -29,7 +29,10 @@ pub struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { entries: Mutex::default(), changed: watch::Sender::new(0) }
+        Self {
+            entries: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 }
 
@@ -69,6 +72,9 @@ impl Store {
 
     /// All reports, by id.
     pub(crate) fn list(&self) -> Vec<Arc<Finished>> {
-        self.lock().values().filter_map(|entry| entry.as_ref().ok().cloned()).collect()
+        self.lock()
+            .values()
+            .filter_map(|entry| entry.as_ref().ok().cloned())
+            .collect()
     }
 }

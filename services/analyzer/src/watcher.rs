@@ -60,7 +60,9 @@ impl Watcher {
                 message = log.next() => message,
                 () = shutdown.cancelled() => return Ok(()),
             };
-            let Some(message) = message else { return Ok(()) };
+            let Some(message) = message else {
+                return Ok(());
+            };
             let message = message?;
             match decode_control(&message) {
                 Ok(Some(event)) => self.heard(&event).await,
@@ -73,7 +75,9 @@ impl Watcher {
 
     async fn heard(&self, event: &ControlEvent) {
         match &event.record {
-            ControlRecord::Closed { verdict: LegVerdict::Invalid(why) } => {
+            ControlRecord::Closed {
+                verdict: LegVerdict::Invalid(why),
+            } => {
                 tracing::info!(
                     experiment = %event.experiment,
                     reason = why.reason.as_str(),
@@ -83,7 +87,9 @@ impl Watcher {
             }
             ControlRecord::ExperimentClosed { .. } if !self.store.has(&event.experiment) => {
                 let span = tracing::info_span!("analyzer.experiment.analyse", experiment = %event.experiment);
-                self.analyse_with_patience(&event.experiment).instrument(span).await;
+                self.analyse_with_patience(&event.experiment)
+                    .instrument(span)
+                    .await;
             }
             _ => {}
         }
@@ -116,11 +122,24 @@ impl Watcher {
         let environment = environment();
         let rendered = records.render(&environment)?;
         if rendered.duplicates > 0 {
-            tracing::info!(duplicates = rendered.duplicates, "further copies of records were dropped");
+            tracing::info!(
+                duplicates = rendered.duplicates,
+                "further copies of records were dropped"
+            );
         }
-        bundle::write(&folder, experiment, &self.software, &environment, &records, &rendered)?;
+        bundle::write(
+            &folder,
+            experiment,
+            &self.software,
+            &environment,
+            &records,
+            &rendered,
+        )?;
         tracing::info!(folder = %folder.display(), "report written");
-        Ok(Finished { report: rendered.report, folder })
+        Ok(Finished {
+            report: rendered.report,
+            folder,
+        })
     }
 
     /// The bundle of an analyzer that ran before this one.
@@ -137,7 +156,10 @@ impl Watcher {
             return Ok(None);
         }
         let report = bundle.replay()?.report;
-        Ok(Some(Finished { report, folder: folder.to_owned() }))
+        Ok(Some(Finished {
+            report,
+            folder: folder.to_owned(),
+        }))
     }
 }
 

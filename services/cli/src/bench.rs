@@ -10,7 +10,7 @@ use chimera_domain::control::ExperimentOutcome;
 use chimera_domain::ids::ExperimentId;
 use chimera_domain::plan;
 use chimera_domain::session::Progress;
-use chimera_domain::spec::{self, FlagSpec, Instances, SpecFormat, ValidSpec};
+use chimera_domain::spec::{self, FlagSpec, Instances, ValidSpec};
 use chimera_runtime::config::cache_dir;
 use chimera_runtime::exit::UsageError;
 use chimera_runtime::{clock, host, process, shutdown};
@@ -22,6 +22,7 @@ use crate::engines::{self, Choice, Wanted};
 use crate::output;
 use crate::progress::ProgressView;
 use crate::remote::Client;
+use crate::spec_file;
 use crate::stack::{Stack, StackConfig};
 use crate::table;
 
@@ -66,7 +67,10 @@ pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
     }
     if shutdown.is_cancelled() {
         work.discard();
-        anyhow::bail!("stopped; the runs so far are in {}", finished.folder.display());
+        anyhow::bail!(
+            "stopped; the runs so far are in {}",
+            finished.folder.display()
+        );
     }
     if valid == 0 {
         let kept = work.keep();
@@ -83,7 +87,10 @@ pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
 fn first_reason(finished: &Finished) -> String {
     let runs = finished.report.tests.iter().flat_map(|t| &t.runs);
     let reason = runs.flat_map(|r| &r.invalid).next();
-    reason.map_or_else(|| "no run was attempted".to_owned(), |r| format!("{}: {}", r.reason, r.detail))
+    reason.map_or_else(
+        || "no run was attempted".to_owned(),
+        |r| format!("{}: {}", r.reason, r.detail),
+    )
 }
 
 /// Checks everything that can be checked before anything is started.
@@ -112,15 +119,17 @@ async fn prepare(args: &BenchArgs) -> anyhow::Result<Job> {
         std::fs::create_dir_all(parent)
             .with_context(|| format!("cannot make the folder {}", parent.display()))?;
     }
-    Ok(Job { spec, choice, data_root, out })
+    Ok(Job {
+        spec,
+        choice,
+        data_root,
+        out,
+    })
 }
 
 /// Data folders of a spec lie beside it.
 async fn from_file(path: &Path) -> anyhow::Result<(ValidSpec, Choice, Option<PathBuf>)> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| UsageError(format!("cannot read the spec {}: {e}", path.display())))?;
-    let spec = spec::parse(&text, SpecFormat::of(&text))
-        .map_err(|e| UsageError(format!("{}:\n{e}", path.display())))?;
+    let spec = spec_file::read(path)?.spec;
     let instances = match spec.backend().instances() {
         Instances::Spawn => Vec::new(),
         Instances::Attach(urls) => urls.clone(),
@@ -131,7 +140,10 @@ async fn from_file(path: &Path) -> anyhow::Result<(ValidSpec, Choice, Option<Pat
         model: Some(spec.model().name().to_owned()),
     };
     let choice = engines::choose(&wanted).await?;
-    let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let root = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     Ok((spec.with_engine(choice.kind), choice, Some(root.to_owned())))
 }
 
@@ -139,9 +151,12 @@ async fn from_flags(args: &BenchArgs) -> anyhow::Result<(ValidSpec, Choice, Opti
     let mut flags = args.flags.spec();
     let data_root = split_data(&mut flags)?;
     // Numbers are judged before a single engine is asked anything.
-    FlagSpec { model: Some("any".to_owned()), ..flags.clone() }
-        .to_valid()
-        .map_err(|e| UsageError(e.to_string()))?;
+    FlagSpec {
+        model: Some("any".to_owned()),
+        ..flags.clone()
+    }
+    .to_valid()
+    .map_err(|e| UsageError(e.to_string()))?;
     let wanted = Wanted {
         engine: flags.engine,
         instances: flags.instances.clone(),
@@ -164,12 +179,18 @@ async fn from_flags(args: &BenchArgs) -> anyhow::Result<(ValidSpec, Choice, Opti
     } else {
         flags.to_valid()
     };
-    Ok((spec.map_err(|e| UsageError(e.to_string()))?, choice, data_root))
+    Ok((
+        spec.map_err(|e| UsageError(e.to_string()))?,
+        choice,
+        data_root,
+    ))
 }
 
 /// `--data` may name any folder; a spec names one below a root, so the folder's parent becomes it.
 fn split_data(flags: &mut FlagSpec) -> anyhow::Result<Option<PathBuf>> {
-    let Some(data) = &flags.data else { return Ok(None) };
+    let Some(data) = &flags.data else {
+        return Ok(None);
+    };
     let path = Path::new(data)
         .canonicalize()
         .map_err(|e| UsageError(format!("--data: cannot open {data}: {e}")))?;
@@ -191,7 +212,11 @@ async fn measure(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Finished> {
     let plan = plan::build(&job.spec).map_err(|e| UsageError(e.to_string()))?;
-    view.note(&format!("{} tests, {} legs", plan.tests.len(), plan.legs.len()));
+    view.note(&format!(
+        "{} tests, {} legs",
+        plan.tests.len(),
+        plan.legs.len()
+    ));
     let stack = Stack::start(StackConfig {
         dir: work.to_owned(),
         target: Target::Exactly(job.out.clone()),
@@ -215,7 +240,10 @@ async fn on_stack(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Finished> {
     let client = Client::connect(&format!("http://{}", stack.coordinator)).await?;
-    let document = api::SpecDocument { format: api::SpecFormat::Toml, text: job.spec.to_toml() };
+    let document = api::SpecDocument {
+        format: api::SpecFormat::Toml,
+        text: job.spec.to_toml(),
+    };
     let experiment = client.submit(document).await?;
     follow(&client, &experiment, stack, view, shutdown).await?;
     view.note("analysing");
@@ -256,11 +284,15 @@ async fn follow(
             }
             () = &mut give_up => anyhow::bail!("the experiment did not close within {CANCEL_LIMIT:?}"),
         };
-        let Some(picture) = picture else { anyhow::bail!("the coordinator ended the watch") };
+        let Some(picture) = picture else {
+            anyhow::bail!("the coordinator ended the watch")
+        };
         view.update(&picture);
         match &picture.outcome {
             None => {}
-            Some(ExperimentOutcome::Failed { detail }) => anyhow::bail!("the experiment failed: {detail}"),
+            Some(ExperimentOutcome::Failed { detail }) => {
+                anyhow::bail!("the experiment failed: {detail}")
+            }
             Some(ExperimentOutcome::Completed | ExperimentOutcome::Cancelled) => return Ok(()),
         }
     }
@@ -355,7 +387,9 @@ struct WorkDir {
 
 impl WorkDir {
     fn new() -> anyhow::Result<Self> {
-        let base = cache_dir().unwrap_or_else(std::env::temp_dir).join("stacks");
+        let base = cache_dir()
+            .unwrap_or_else(std::env::temp_dir)
+            .join("stacks");
         std::fs::create_dir_all(&base)
             .with_context(|| format!("cannot make the folder {}", base.display()))?;
         let dir = tempfile::Builder::new()
@@ -396,11 +430,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("csv");
         std::fs::create_dir(&data).unwrap();
-        let mut flags = FlagSpec { data: Some(data.display().to_string()), ..FlagSpec::default() };
+        let mut flags = FlagSpec {
+            data: Some(data.display().to_string()),
+            ..FlagSpec::default()
+        };
         let root = split_data(&mut flags).unwrap().unwrap();
         assert_eq!(flags.data.as_deref(), Some("csv"));
         assert_eq!(root, dir.path().canonicalize().unwrap());
-        let mut flags = FlagSpec { data: Some("/no/such".into()), ..FlagSpec::default() };
+        let mut flags = FlagSpec {
+            data: Some("/no/such".into()),
+            ..FlagSpec::default()
+        };
         assert!(split_data(&mut flags).is_err());
     }
 }

@@ -58,13 +58,20 @@ impl Choice {
             Sources::Attach(urls) if urls.len() < count => Err(UsageError(format!(
                 "{workers} agents need {workers} engine instances and {} given: repeat --instance \
                  once per agent, or lower --agents",
-                if urls.len() == 1 { "1 is".to_owned() } else { format!("{} are", urls.len()) }
+                if urls.len() == 1 {
+                    "1 is".to_owned()
+                } else {
+                    format!("{} are", urls.len())
+                }
             ))
             .into()),
             Sources::Attach(urls) => Ok(urls
                 .iter()
                 .take(count)
-                .map(|url| EngineSource::Attach { url: url.clone(), kind: self.kind })
+                .map(|url| EngineSource::Attach {
+                    url: url.clone(),
+                    kind: self.kind,
+                })
                 .collect()),
         }
     }
@@ -72,7 +79,10 @@ impl Choice {
 
 /// Looks at what the machine has and chooses.
 pub(crate) async fn choose(wanted: &Wanted) -> anyhow::Result<Choice> {
-    let http = reqwest::Client::builder().no_proxy().timeout(ASK_LIMIT).build()?;
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ASK_LIMIT)
+        .build()?;
     if !wanted.instances.is_empty() {
         return attached(wanted, &http).await;
     }
@@ -105,7 +115,9 @@ async fn attached(wanted: &Wanted, http: &reqwest::Client) -> anyhow::Result<Cho
             .ok()
             .filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host())
             .ok_or_else(|| {
-                UsageError(format!("--instance: '{text}' is no address like http://127.0.0.1:11434"))
+                UsageError(format!(
+                    "--instance: '{text}' is no address like http://127.0.0.1:11434"
+                ))
             })?;
         if urls.contains(&url) {
             return Err(UsageError(format!(
@@ -125,7 +137,10 @@ async fn attached(wanted: &Wanted, http: &reqwest::Client) -> anyhow::Result<Cho
             model = match found.models.as_slice() {
                 [only] => Some(only.clone()),
                 [] => {
-                    return Err(UsageError(format!("{url} has no model: give --model, or load one")).into());
+                    return Err(UsageError(format!(
+                        "{url} has no model: give --model, or load one"
+                    ))
+                    .into());
                 }
                 _ => {
                     return Err(UsageError(format!(
@@ -140,7 +155,11 @@ async fn attached(wanted: &Wanted, http: &reqwest::Client) -> anyhow::Result<Cho
             anyhow::bail!(
                 "{url} lacks the model '{name}'; it has: {}{}",
                 found.models.join(", "),
-                if found.kind == EngineKind::Ollama { "; `ollama pull` fetches one" } else { "" }
+                if found.kind == EngineKind::Ollama {
+                    "; `ollama pull` fetches one"
+                } else {
+                    ""
+                }
             );
         }
     }
@@ -148,7 +167,12 @@ async fn attached(wanted: &Wanted, http: &reqwest::Client) -> anyhow::Result<Cho
         return Err(UsageError("no instance was given".to_owned()).into());
     };
     let why = format!("attached to {} {} instance(s)", urls.len(), kind.as_str());
-    Ok(Choice { kind, model, sources: Sources::Attach(urls), why })
+    Ok(Choice {
+        kind,
+        model,
+        sources: Sources::Attach(urls),
+        why,
+    })
 }
 
 struct Found {
@@ -158,9 +182,10 @@ struct Found {
 
 /// Ollama adds `:latest` where no tag is named.
 fn has_model(found: &Found, name: &str) -> bool {
-    found.models.iter().any(|m| {
-        m == name || (found.kind == EngineKind::Ollama && *m == format!("{name}:latest"))
-    })
+    found
+        .models
+        .iter()
+        .any(|m| m == name || (found.kind == EngineKind::Ollama && *m == format!("{name}:latest")))
 }
 
 #[derive(Deserialize)]
@@ -184,14 +209,21 @@ struct ModelEntry {
 }
 
 /// What answers at an address.
-async fn look(url: &Url, kind: Option<EngineKind>, http: &reqwest::Client) -> anyhow::Result<Found> {
+async fn look(
+    url: &Url,
+    kind: Option<EngineKind>,
+    http: &reqwest::Client,
+) -> anyhow::Result<Found> {
     let base = url.as_str().trim_end_matches('/').trim_end_matches("/v1");
     let mut last = None;
     if kind != Some(EngineKind::Openai) {
         match ask::<Tags>(http, &format!("{base}/api/tags")).await {
             Ok(tags) => {
                 let models = tags.models.into_iter().map(|t| t.name).collect();
-                return Ok(Found { kind: EngineKind::Ollama, models });
+                return Ok(Found {
+                    kind: EngineKind::Ollama,
+                    models,
+                });
             }
             Err(error) => last = Some(error),
         }
@@ -200,7 +232,10 @@ async fn look(url: &Url, kind: Option<EngineKind>, http: &reqwest::Client) -> an
         match ask::<ModelList>(http, &format!("{base}/v1/models")).await {
             Ok(list) => {
                 let models = list.data.into_iter().map(|m| m.id).collect();
-                return Ok(Found { kind: EngineKind::Openai, models });
+                return Ok(Found {
+                    kind: EngineKind::Openai,
+                    models,
+                });
             }
             Err(error) => last = Some(error),
         }
@@ -212,7 +247,10 @@ async fn look(url: &Url, kind: Option<EngineKind>, http: &reqwest::Client) -> an
     )))
 }
 
-async fn ask<T: serde::de::DeserializeOwned>(http: &reqwest::Client, url: &str) -> reqwest::Result<T> {
+async fn ask<T: serde::de::DeserializeOwned>(
+    http: &reqwest::Client,
+    url: &str,
+) -> reqwest::Result<T> {
     http.get(url).send().await?.error_for_status()?.json().await
 }
 
@@ -234,7 +272,10 @@ async fn ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choice, NotOl
         // Set to something that is no program: a mistake that a fall-back would hide.
         Err(error) => return Err(NotOllama(error.to_string())),
     };
-    let model = wanted.model.clone().unwrap_or_else(|| OLLAMA_MODEL.to_owned());
+    let model = wanted
+        .model
+        .clone()
+        .unwrap_or_else(|| OLLAMA_MODEL.to_owned());
     if !has_ollama_manifest(&model) {
         return Err(NotOllama(format!(
             "Ollama is installed but has no model '{model}' (`ollama pull {model}` fetches it)"
@@ -243,7 +284,10 @@ async fn ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choice, NotOl
     Ok(Choice {
         kind: EngineKind::Ollama,
         model,
-        why: format!("Ollama is installed ({}): one instance per agent", program.display()),
+        why: format!(
+            "Ollama is installed ({}): one instance per agent",
+            program.display()
+        ),
         sources: Sources::Spawn(EngineSource::SpawnOllama { program, gpu: None }),
     })
 }
@@ -251,7 +295,11 @@ async fn ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choice, NotOl
 /// A server that runs though no program is here (a container, another host) serves one agent.
 async fn running_ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choice, NotOllama> {
     let address = env("OLLAMA_HOST").unwrap_or_else(|| "127.0.0.1:11434".to_owned());
-    let text = if address.contains("://") { address } else { format!("http://{address}") };
+    let text = if address.contains("://") {
+        address
+    } else {
+        format!("http://{address}")
+    };
     let absent = || {
         NotOllama(format!(
             "Ollama is not installed and none answers at {text} (see https://ollama.com/download, \
@@ -262,10 +310,17 @@ async fn running_ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choic
     if !reachable(&url) {
         return Err(absent());
     }
-    let found = look(&url, Some(EngineKind::Ollama), http).await.map_err(|_| absent())?;
-    let model = wanted.model.clone().unwrap_or_else(|| OLLAMA_MODEL.to_owned());
+    let found = look(&url, Some(EngineKind::Ollama), http)
+        .await
+        .map_err(|_| absent())?;
+    let model = wanted
+        .model
+        .clone()
+        .unwrap_or_else(|| OLLAMA_MODEL.to_owned());
     if !has_model(&found, &model) {
-        return Err(NotOllama(format!("the Ollama at {url} has no model '{model}'")));
+        return Err(NotOllama(format!(
+            "the Ollama at {url} has no model '{model}'"
+        )));
     }
     Ok(Choice {
         kind: EngineKind::Ollama,
@@ -276,7 +331,9 @@ async fn running_ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choic
 }
 
 fn reachable(url: &Url) -> bool {
-    let Some(host) = url.host_str() else { return false };
+    let Some(host) = url.host_str() else {
+        return false;
+    };
     let port = url.port_or_known_default().unwrap_or(11_434);
     let addresses = (host, port).to_socket_addrs();
     addresses.is_ok_and(|mut all| {
@@ -291,8 +348,16 @@ fn has_ollama_manifest(model: &str) -> bool {
         .or_else(|| env("HOME").map(|home| Path::new(&home).join(".ollama/models")));
     let Some(models) = models else { return false };
     let (name, tag) = model.split_once(':').unwrap_or((model, "latest"));
-    let path = if name.contains('/') { name.to_owned() } else { format!("library/{name}") };
-    models.join("manifests/registry.ollama.ai").join(path).join(tag).is_file()
+    let path = if name.contains('/') {
+        name.to_owned()
+    } else {
+        format!("library/{name}")
+    };
+    models
+        .join("manifests/registry.ollama.ai")
+        .join(path)
+        .join(tag)
+        .is_file()
 }
 
 /// llama.cpp's server with a GGUF file.
@@ -314,7 +379,10 @@ fn llama(model: Option<&str>, why: &str) -> anyhow::Result<Choice> {
             let name = named.unwrap_or(LLAMA_MODEL).to_owned();
             let chosen = env("CHIMERA_MODEL_GGUF").map(PathBuf::from);
             let fits = |p: &PathBuf| p.file_stem().is_some_and(|s| s == name.as_str());
-            let dir = match chosen.filter(fits).and_then(|p| p.parent().map(Path::to_owned)) {
+            let dir = match chosen
+                .filter(fits)
+                .and_then(|p| p.parent().map(Path::to_owned))
+            {
                 Some(dir) => dir,
                 None => cache_dir()
                     .map(|c| c.join("models"))
@@ -332,7 +400,14 @@ fn llama(model: Option<&str>, why: &str) -> anyhow::Result<Choice> {
     Ok(Choice {
         kind: EngineKind::Openai,
         model: name,
-        why: format!("llama.cpp's server ({}), one per agent: {why}", program.display()),
-        sources: Sources::Spawn(EngineSource::SpawnLlama { program, models_dir, gpu: None }),
+        why: format!(
+            "llama.cpp's server ({}), one per agent: {why}",
+            program.display()
+        ),
+        sources: Sources::Spawn(EngineSource::SpawnLlama {
+            program,
+            models_dir,
+            gpu: None,
+        }),
     })
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_worker::launcher::EngineSource;
 use agent_worker::engine::Limits;
+use agent_worker::launcher::EngineSource;
 use analyzer::{Analyzer, Store, Target};
 use anyhow::Context as _;
 use chimera_domain::ids::{InstanceId, NodeId, WorkerId};
@@ -62,7 +62,9 @@ impl Stack {
         let nats = NatsServerConfig::new(config.dir.join("bus"))
             .with_random_token()
             .context("no random token for the bus")?;
-        let nats = NatsServer::start(&nats).await.context("the local bus did not start")?;
+        let nats = NatsServer::start(&nats)
+            .await
+            .context("the local bus did not start")?;
         let streams = StreamLimits::within(nats.max_file_store());
         let mut buses = Vec::new();
         // One connection per part, as if each were its own process: a slow reader slows itself.
@@ -97,7 +99,9 @@ impl Stack {
         let bus = connect("gpu-telemetry".to_owned()).await?;
         let settings = gpu_telemetry::Config::local(node.clone());
         let stop = tasks.stop_token().clone();
-        tasks.spawn("gpu-telemetry", async move { gpu_telemetry::run(settings, &bus, stop).await });
+        tasks.spawn("gpu-telemetry", async move {
+            gpu_telemetry::run(settings, &bus, stop).await
+        });
 
         for (index, source) in config.engines.into_iter().enumerate() {
             // Zero-padded: workers are chosen by name.
@@ -123,7 +127,14 @@ impl Stack {
                 agent_worker::run(settings, &bus, stop).await
             });
         }
-        Ok(Self { nats, buses, tasks, coordinator, analyzer, store })
+        Ok(Self {
+            nats,
+            buses,
+            tasks,
+            coordinator,
+            analyzer,
+            store,
+        })
     }
 
     /// Tripped when a part has failed.

@@ -91,10 +91,7 @@ impl Config {
     ///
     /// # Errors
     /// All that is wrong, at once.
-    pub fn resolve(
-        args: &Args,
-        software: String,
-    ) -> Result<(Self, BusConfig), ConfigErrors> {
+    pub fn resolve(args: &Args, software: String) -> Result<(Self, BusConfig), ConfigErrors> {
         let args = load(args, args.config.as_deref())?;
         let base = Self::local(software);
         let mut problems = Problems::default();
@@ -118,10 +115,16 @@ impl Config {
             problems.add("heartbeat", "must be at least 10ms");
         }
         if config.fence_ms <= config.heartbeat_ms {
-            problems.add("fence", "must be longer than the heartbeat, or no worker can keep its lease");
+            problems.add(
+                "fence",
+                "must be longer than the heartbeat, or no worker can keep its lease",
+            );
         }
         if config.lease_ms <= config.fence_ms {
-            problems.add("lease", "must be longer than the fence, or two workers could hold one instance");
+            problems.add(
+                "lease",
+                "must be longer than the fence, or two workers could hold one instance",
+            );
         }
         problems.finish_with(bus).map(|bus| (config, bus))
     }
@@ -141,12 +144,16 @@ mod tests {
     fn defaults_are_sound_and_said() {
         let config = resolve(&[]).unwrap();
         assert_eq!(config.listen.port(), 7070);
-        assert_eq!((config.heartbeat_ms, config.fence_ms, config.lease_ms), (1000, 3000, 5000));
+        assert_eq!(
+            (config.heartbeat_ms, config.fence_ms, config.lease_ms),
+            (1000, 3000, 5000)
+        );
     }
 
     #[test]
     fn every_mistake_is_said_at_once() {
-        let errors = resolve(&["--listen", "nowhere", "--fence", "6s", "--heartbeat", "7s"]).unwrap_err();
+        let errors =
+            resolve(&["--listen", "nowhere", "--fence", "6s", "--heartbeat", "7s"]).unwrap_err();
         let text = errors.to_string();
         for key in ["listen", "fence", "lease"] {
             assert!(text.contains(key), "{text}");

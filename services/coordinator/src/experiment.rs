@@ -55,7 +55,12 @@ impl Experiment {
     /// Legs that are still to be executed, in order.
     pub(crate) fn remaining(&self) -> Vec<PlannedLeg> {
         let closed = self.closed();
-        self.plan.legs.iter().filter(|leg| !closed.contains(&leg.run_id)).cloned().collect()
+        self.plan
+            .legs
+            .iter()
+            .filter(|leg| !closed.contains(&leg.run_id))
+            .cloned()
+            .collect()
     }
 
     fn closed(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
@@ -86,9 +91,13 @@ impl Experiment {
                     p.legs_valid += 1;
                     None
                 }
-                LegVerdict::Invalid(Invalid { reason, detail }) => {
-                    Some((run.clone(), Invalid { reason: *reason, detail: detail.clone() }))
-                }
+                LegVerdict::Invalid(Invalid { reason, detail }) => Some((
+                    run.clone(),
+                    Invalid {
+                        reason: *reason,
+                        detail: detail.clone(),
+                    },
+                )),
             };
         });
     }
@@ -175,13 +184,18 @@ pub(crate) fn replay(events: &[ControlEvent], start_lead_ms: u64) -> Replayed {
     for event in events {
         if let ControlRecord::Submitted { plan, .. } = &event.record {
             let limits = planning::leg_limits(&plan.limits, start_lead_ms);
-            let experiment =
-                Arc::new(Experiment::new(event.experiment.clone(), plan.clone(), limits));
+            let experiment = Arc::new(Experiment::new(
+                event.experiment.clone(),
+                plan.clone(),
+                limits,
+            ));
             by_id.insert(event.experiment.clone(), experiment.clone());
             state.experiments.push(experiment);
             continue;
         }
-        let Some(experiment) = by_id.get(&event.experiment) else { continue };
+        let Some(experiment) = by_id.get(&event.experiment) else {
+            continue;
+        };
         match (&event.record, &event.run) {
             (ControlRecord::Closed { verdict }, Some(run)) => {
                 open.remove(&(event.experiment.clone(), run.clone()));

@@ -48,7 +48,9 @@ pub(crate) struct ControlService {
 impl ControlService {
     fn find(&self, id: &ExperimentId) -> Result<Arc<Experiment>, Status> {
         self.experiments.get(id).ok_or_else(|| {
-            Status::not_found(format!("no experiment '{id}'; `chimera list` shows those there are"))
+            Status::not_found(format!(
+                "no experiment '{id}'; `chimera list` shows those there are"
+            ))
         })
     }
 
@@ -61,7 +63,10 @@ impl ControlService {
         let limits = planning::leg_limits(&plan.limits, self.start_lead_ms);
         let experiment = Arc::new(Experiment::new(id.clone(), plan.clone(), limits));
         // A slot first: what is recorded as submitted must also be run.
-        let slot = self.queue.try_reserve().map_err(|_| SubmitError::QueueFull)?;
+        let slot = self
+            .queue
+            .try_reserve()
+            .map_err(|_| SubmitError::QueueFull)?;
         if !self.experiments.insert(experiment.clone()) {
             return Err(SubmitError::Taken(id));
         }
@@ -101,7 +106,11 @@ impl chimera_wire::control_server::Control for ControlService {
         // Its parent is the server's span, which has taken over the caller's trace.
         let span = tracing::info_span!("coordinator.experiment.submit");
         let submission = Submission::try_from(request.into_inner()).map_err(|e| bad_request(&e))?;
-        let id = self.take(submission).instrument(span).await.map_err(|e| e.status())?;
+        let id = self
+            .take(submission)
+            .instrument(span)
+            .await
+            .map_err(|e| e.status())?;
         Ok(Response::new(id.into()))
     }
 
@@ -182,7 +191,10 @@ impl chimera_wire::worker_sessions_server::WorkerSessions for SessionService {
         let worker = hello.worker.clone();
         let (commands, outgoing) = mpsc::channel(COMMAND_CAPACITY);
         let answers = ReceiverStream::new(outgoing).map(|m: CoordinatorMessage| Ok(m.into()));
-        let joined = self.registry.join(hello, commands.clone(), clock::mono()).await;
+        let joined = self
+            .registry
+            .join(hello, commands.clone(), clock::mono())
+            .await;
         let first = match &joined {
             Ok(_) => CoordinatorMessage::Welcome {
                 epoch: self.epoch,
@@ -191,7 +203,9 @@ impl chimera_wire::worker_sessions_server::WorkerSessions for SessionService {
             },
             Err(reason) => {
                 tracing::warn!(%worker, %reason, "worker refused");
-                CoordinatorMessage::Refused { reason: reason.clone() }
+                CoordinatorMessage::Refused {
+                    reason: reason.clone(),
+                }
             }
         };
         // Cannot fail: the channel is new and its receiver is here.
@@ -200,7 +214,12 @@ impl chimera_wire::worker_sessions_server::WorkerSessions for SessionService {
         }
         if let Ok(serial) = joined {
             tracing::info!(%worker, "worker joined");
-            let session = Session { registry: self.registry.clone(), worker, serial, commands };
+            let session = Session {
+                registry: self.registry.clone(),
+                worker,
+                serial,
+                commands,
+            };
             let shutdown = self.shutdown.clone();
             self.tasks.spawn(async move {
                 let detail = tokio::select! {
@@ -208,7 +227,10 @@ impl chimera_wire::worker_sessions_server::WorkerSessions for SessionService {
                     () = shutdown.cancelled() => "the coordinator stops".to_owned(),
                 };
                 tracing::info!(worker = %session.worker, %detail, "worker left");
-                session.registry.leave(&session.worker, session.serial, &detail).await;
+                session
+                    .registry
+                    .leave(&session.worker, session.serial, &detail)
+                    .await;
             });
         }
         Ok(Response::new(Box::pin(answers)))
@@ -216,7 +238,9 @@ impl chimera_wire::worker_sessions_server::WorkerSessions for SessionService {
 }
 
 /// The next message of a worker; `None` at the end of its session.
-async fn hear(incoming: &mut Streaming<pb::WorkerMessage>) -> Result<Option<WorkerMessage>, Status> {
+async fn hear(
+    incoming: &mut Streaming<pb::WorkerMessage>,
+) -> Result<Option<WorkerMessage>, Status> {
     match incoming.message().await? {
         Some(message) => Ok(Some(message.try_into().map_err(|e| bad_request(&e))?)),
         None => Ok(None),
@@ -233,7 +257,10 @@ struct Session {
 impl Session {
     /// Hears the worker until its session ends; says why it did.
     async fn listen(&self, mut incoming: Streaming<pb::WorkerMessage>) -> String {
-        let mut ping = Ping { id: 1, sent: clock::mono() };
+        let mut ping = Ping {
+            id: 1,
+            sent: clock::mono(),
+        };
         self.command(CoordinatorMessage::Ping { id: ping.id }).await;
         loop {
             let message = match hear(&mut incoming).await {
@@ -255,7 +282,8 @@ impl Session {
                     }
                 }
                 WorkerMessage::Pong { id, clock } if id == ping.id => {
-                    self.registry.clock_exchange(&self.worker, ping.sent, now, &clock);
+                    self.registry
+                        .clock_exchange(&self.worker, ping.sent, now, &clock);
                     if ping.id < PINGS {
                         ping = ping.next();
                         self.command(CoordinatorMessage::Ping { id: ping.id }).await;
@@ -285,6 +313,9 @@ struct Ping {
 
 impl Ping {
     fn next(&self) -> Self {
-        Self { id: self.id + 1, sent: clock::mono() }
+        Self {
+            id: self.id + 1,
+            sent: clock::mono(),
+        }
     }
 }

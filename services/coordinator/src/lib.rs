@@ -85,8 +85,11 @@ impl Coordinator {
                 reason: InvalidReason::CoordinatorRestart,
                 detail: "the coordinator went away during the leg".to_owned(),
             });
-            let record = ControlRecord::Closed { verdict: verdict.clone() };
-            log.append(&Thread::leg(&experiment.id, run, *attempt), record).await?;
+            let record = ControlRecord::Closed {
+                verdict: verdict.clone(),
+            };
+            log.append(&Thread::leg(&experiment.id, run, *attempt), record)
+                .await?;
             experiment.leg_closed(run, &verdict);
         }
         let experiments = Arc::new(Experiments::default());
@@ -98,7 +101,14 @@ impl Coordinator {
             }
         }
         tracing::info!(%address, epoch = log.epoch(), resumed = waiting.len(), "coordinator ready");
-        Ok(Self { listener, address, config, log, experiments, waiting })
+        Ok(Self {
+            listener,
+            address,
+            config,
+            log,
+            experiments,
+            waiting,
+        })
     }
 
     /// Where it listens.
@@ -113,7 +123,14 @@ impl Coordinator {
     /// # Errors
     /// When the gRPC server fails.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), CoordinatorError> {
-        let Self { listener, config, log, experiments, waiting, .. } = self;
+        let Self {
+            listener,
+            config,
+            log,
+            experiments,
+            waiting,
+            ..
+        } = self;
         let (heard_tx, heard) = mpsc::channel(HEARD_CAPACITY);
         let (queue_tx, queue) = mpsc::channel(QUEUE_CAPACITY + waiting.len());
         for experiment in waiting {
@@ -154,7 +171,12 @@ impl Coordinator {
                 }
             }
         });
-        let runner = Runner { registry, log, heard, queue };
+        let runner = Runner {
+            registry,
+            log,
+            heard,
+            queue,
+        };
         let end = sessions_end.clone();
         tasks.spawn(async move {
             runner.run(shutdown).await;
@@ -168,7 +190,9 @@ impl Coordinator {
                 .add_service(ControlServer::new(control))
                 .add_service(WorkerSessionsServer::new(sessions));
             health.set_ready(true).await;
-            server.serve(listener, sessions_end.clone(), DRAIN_GRACE).await
+            server
+                .serve(listener, sessions_end.clone(), DRAIN_GRACE)
+                .await
         }
         .await;
         // The server may have failed by itself: nothing may run on without it.

@@ -202,7 +202,10 @@ impl LegMachine {
             .map(|s| (s.member.worker.clone(), s.member.agent.clone()))
             .collect();
         order.sort();
-        let effects = order.into_iter().map(|(_, agent)| Effect::Reserve(agent)).collect();
+        let effects = order
+            .into_iter()
+            .map(|(_, agent)| Effect::Reserve(agent))
+            .collect();
         let machine = Self {
             leg,
             max_concurrent: max_concurrent.max(1),
@@ -247,7 +250,10 @@ impl LegMachine {
 
     /// Agents whose last step has ended.
     pub fn agents_done(&self) -> impl Iterator<Item = &AgentId> {
-        self.seats.iter().filter(|s| s.idle).map(|s| &s.seat.member.agent)
+        self.seats
+            .iter()
+            .filter(|s| s.idle)
+            .map(|s| &s.seat.member.agent)
     }
 
     /// Takes one input. After the leg is closed nothing has an effect.
@@ -256,26 +262,50 @@ impl LegMachine {
             return Vec::new();
         }
         match input {
-            Input::LeaseReply { agent, refused: Some(why) } => {
-                self.close_invalid(InvalidReason::NoGang, format!("{agent}: worker refused: {why}"))
-            }
-            Input::LeaseReply { agent, refused: None } => self.leased(&agent, now),
-            Input::Ready { agent, pin, warm_ns } => self.ready(&agent, *pin, warm_ns, now),
+            Input::LeaseReply {
+                agent,
+                refused: Some(why),
+            } => self.close_invalid(
+                InvalidReason::NoGang,
+                format!("{agent}: worker refused: {why}"),
+            ),
+            Input::LeaseReply {
+                agent,
+                refused: None,
+            } => self.leased(&agent, now),
+            Input::Ready {
+                agent,
+                pin,
+                warm_ns,
+            } => self.ready(&agent, *pin, warm_ns, now),
             Input::NotReady { agent, why } => {
                 self.close_invalid(why.reason, format!("{agent}: {}", why.detail))
             }
-            Input::Started { agent, planned, actual } => {
+            Input::Started {
+                agent,
+                planned,
+                actual,
+            } => {
                 if let Some(seat) = self.seat_mut(&agent) {
                     seat.deviation_ns = Some(i128::from(actual.0) - i128::from(planned.0));
                 }
                 Vec::new()
             }
             Input::Idle { agent } => self.idle(&agent, now),
-            Input::Finished { agent, failure: Some(failure) } => {
+            Input::Finished {
+                agent,
+                failure: Some(failure),
+            } => {
                 let reason = reason_of(&failure);
-                self.close_invalid(reason, format!("{agent}: {}: {}", failure.label, failure.detail))
+                self.close_invalid(
+                    reason,
+                    format!("{agent}: {}: {}", failure.label, failure.detail),
+                )
             }
-            Input::Finished { agent, failure: None } => self.finished(&agent, now),
+            Input::Finished {
+                agent,
+                failure: None,
+            } => self.finished(&agent, now),
             Input::WorkerLost { worker, detail } => {
                 self.worker_gone(&worker, InvalidReason::WorkerLost, &detail)
             }
@@ -295,7 +325,9 @@ impl LegMachine {
     }
 
     fn seat_mut(&mut self, agent: &AgentId) -> Option<&mut SeatState> {
-        self.seats.iter_mut().find(|s| s.seat.member.agent == *agent)
+        self.seats
+            .iter_mut()
+            .find(|s| s.seat.member.agent == *agent)
     }
 
     fn leased(&mut self, agent: &AgentId, now: MonoNs) -> Vec<Effect> {
@@ -307,9 +339,15 @@ impl LegMachine {
         }
         self.enter(Stage::Warming, now.plus(self.limits.warm_ns));
         let members = self.seats.iter().map(|s| s.seat.member.clone()).collect();
-        let mut effects =
-            vec![Effect::Record(ControlRecord::Reserved { leg: self.leg.clone(), members })];
-        effects.extend(self.seats.iter().map(|s| Effect::Warm(s.seat.member.agent.clone())));
+        let mut effects = vec![Effect::Record(ControlRecord::Reserved {
+            leg: self.leg.clone(),
+            members,
+        })];
+        effects.extend(
+            self.seats
+                .iter()
+                .map(|s| Effect::Warm(s.seat.member.agent.clone())),
+        );
         effects
     }
 
@@ -317,12 +355,17 @@ impl LegMachine {
         if self.stage != Stage::Warming {
             return Vec::new();
         }
-        let Some(seat) = self.seat_mut(agent) else { return Vec::new() };
+        let Some(seat) = self.seat_mut(agent) else {
+            return Vec::new();
+        };
         if std::mem::replace(&mut seat.ready, true) {
             return Vec::new();
         }
-        let mut effects =
-            vec![Effect::Record(ControlRecord::Ready { agent: agent.clone(), pin, warm_ns })];
+        let mut effects = vec![Effect::Record(ControlRecord::Ready {
+            agent: agent.clone(),
+            pin,
+            warm_ns,
+        })];
         if self.seats.iter().all(|s| s.ready) {
             effects.extend(self.commit(now));
         }
@@ -332,7 +375,11 @@ impl LegMachine {
     /// Everyone voted ready: the first wave gets a common instant, the rest queue in pin order.
     fn commit(&mut self, now: MonoNs) -> Vec<Effect> {
         let slowest_rtt = self.seats.iter().map(|s| s.seat.rtt_ns).max().unwrap_or(0);
-        let start = now.plus(self.limits.start_lead_ns.max(slowest_rtt.saturating_mul(10)));
+        let start = now.plus(
+            self.limits
+                .start_lead_ns
+                .max(slowest_rtt.saturating_mul(10)),
+        );
         self.enter(Stage::Running, start.plus(self.limits.run_ns));
         let mut start_at = Vec::new();
         let mut queued = Vec::new();
@@ -347,15 +394,22 @@ impl LegMachine {
                 queued.push(agent);
             }
         }
-        let commits: Vec<_> =
-            start_at.iter().map(|(agent, at)| Effect::Commit(agent.clone(), *at)).collect();
-        let mut effects = vec![Effect::Record(ControlRecord::Committed { start_at, queued })];
+        let commits: Vec<_> = start_at
+            .iter()
+            .map(|(agent, at)| Effect::Commit(agent.clone(), *at))
+            .collect();
+        let mut effects = vec![Effect::Record(ControlRecord::Committed {
+            start_at,
+            queued,
+        })];
         effects.extend(commits);
         effects
     }
 
     fn idle(&mut self, agent: &AgentId, now: MonoNs) -> Vec<Effect> {
-        let Some(seat) = self.seat_mut(agent) else { return Vec::new() };
+        let Some(seat) = self.seat_mut(agent) else {
+            return Vec::new();
+        };
         if seat.released_at.is_none() || std::mem::replace(&mut seat.idle, true) {
             return Vec::new();
         }
@@ -367,7 +421,10 @@ impl LegMachine {
             state.released_at = Some(now);
             let agent = state.seat.member.agent.clone();
             let at = on_worker_clock(now, &state.seat.member);
-            effects.push(Effect::Record(ControlRecord::Dequeued { agent: agent.clone(), start_at: at }));
+            effects.push(Effect::Record(ControlRecord::Dequeued {
+                agent: agent.clone(),
+                start_at: at,
+            }));
             effects.push(Effect::Commit(agent, at));
         }
         if self.stage == Stage::Running && self.seats.iter().all(|s| s.idle) {
@@ -409,12 +466,21 @@ impl LegMachine {
 
     /// Spread of the deviations from the planned instants among the agents released together.
     fn skew_ns(&self) -> Option<i128> {
-        let deviations =
-            || self.seats.iter().filter(|s| s.first_wave).filter_map(|s| s.deviation_ns);
+        let deviations = || {
+            self.seats
+                .iter()
+                .filter(|s| s.first_wave)
+                .filter_map(|s| s.deviation_ns)
+        };
         Some(deviations().max()? - deviations().min()?)
     }
 
-    fn worker_gone(&mut self, worker: &WorkerId, reason: InvalidReason, detail: &str) -> Vec<Effect> {
+    fn worker_gone(
+        &mut self,
+        worker: &WorkerId,
+        reason: InvalidReason,
+        detail: &str,
+    ) -> Vec<Effect> {
         let Some(seat) = self.seats.iter().find(|s| s.seat.member.worker == *worker) else {
             return Vec::new();
         };
@@ -470,7 +536,9 @@ impl LegMachine {
     fn close(&mut self, verdict: LegVerdict) -> [Effect; 2] {
         self.stage = Stage::Closed;
         [
-            Effect::Record(ControlRecord::Closed { verdict: verdict.clone() }),
+            Effect::Record(ControlRecord::Closed {
+                verdict: verdict.clone(),
+            }),
             Effect::Close(verdict),
         ]
     }

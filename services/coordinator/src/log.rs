@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chimera_domain::control::{ControlEvent, ControlRecord};
 use chimera_domain::ids::{ExperimentId, RunId};
 use chimera_runtime::bus::{Bus, Expect, PublishError, Publisher, ReadError, StoredMessage};
 use chimera_runtime::clock;
-use bytes::Bytes;
 use chimera_wire::WireError;
 use chimera_wire::codec;
 use chimera_wire::subject::{self, Filter, StreamName, Subject};
@@ -53,12 +53,20 @@ pub(crate) struct Thread {
 impl Thread {
     /// What concerns the whole experiment.
     pub(crate) fn experiment(id: &ExperimentId) -> Self {
-        Self { experiment: id.clone(), run: None, attempt: 0 }
+        Self {
+            experiment: id.clone(),
+            run: None,
+            attempt: 0,
+        }
     }
 
     /// What concerns one attempt at one leg.
     pub(crate) fn leg(id: &ExperimentId, run: &RunId, attempt: u32) -> Self {
-        Self { experiment: id.clone(), run: Some(run.clone()), attempt }
+        Self {
+            experiment: id.clone(),
+            run: Some(run.clone()),
+            attempt,
+        }
     }
 }
 
@@ -107,12 +115,24 @@ impl ControlLog {
         let last = written.last.get(&Subject::Epoch).copied().unwrap_or(0);
         let id = format!("ctrl.epoch.{last}.{}", clock::wall_unix_ns());
         let ack = publisher
-            .publish_cas(&Subject::Epoch, &id, Bytes::new(), Expect::LastOnSubject(last))
+            .publish_cas(
+                &Subject::Epoch,
+                &id,
+                Bytes::new(),
+                Expect::LastOnSubject(last),
+            )
             .await
             .map_err(replaced)?;
         written.last.insert(Subject::Epoch, ack.sequence);
         let epoch = ack.sequence;
-        Ok((Self { publisher, epoch, written: Arc::new(Mutex::new(written)) }, events))
+        Ok((
+            Self {
+                publisher,
+                epoch,
+                written: Arc::new(Mutex::new(written)),
+            },
+            events,
+        ))
     }
 
     /// The fencing token.
@@ -153,9 +173,11 @@ impl ControlLog {
 fn decode(message: &StoredMessage) -> Result<(Subject, Option<ControlEvent>), WireError> {
     let subject: Subject = message.subject.parse()?;
     let event = match &subject {
-        Subject::Ctrl { experiment, run } => {
-            Some(codec::decode_control_event(experiment, run.as_ref(), &message.payload)?)
-        }
+        Subject::Ctrl { experiment, run } => Some(codec::decode_control_event(
+            experiment,
+            run.as_ref(),
+            &message.payload,
+        )?),
         _ => None,
     };
     Ok((subject, event))

@@ -14,8 +14,7 @@ pub(crate) fn plan(document: &api::SpecDocument) -> Result<Plan, SubmitError> {
         api::SpecFormat::Toml => SpecFormat::Toml,
         api::SpecFormat::Json => SpecFormat::Json,
     };
-    let spec =
-        spec::parse(&document.text, format).map_err(|e| SubmitError::Spec(e.to_string()))?;
+    let spec = spec::parse(&document.text, format).map_err(|e| SubmitError::Spec(e.to_string()))?;
     plan::build(&spec).map_err(|e| SubmitError::Spec(e.to_string()))
 }
 

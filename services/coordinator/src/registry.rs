@@ -63,7 +63,12 @@ struct Sessions {
 
 impl Registry {
     pub(crate) fn new(boot_id: BootId, lease_ns: u64, heard: mpsc::Sender<Heard>) -> Self {
-        Self { boot_id, lease_ns, heard, sessions: Mutex::default() }
+        Self {
+            boot_id,
+            lease_ns,
+            heard,
+            sessions: Mutex::default(),
+        }
     }
 
     /// No panic happens under this lock, and the map is whole after every statement.
@@ -100,7 +105,14 @@ impl Registry {
             let serial = sessions.next_serial;
             sessions.by_worker.insert(
                 hello.worker.clone(),
-                Session { serial, hello, commands, last_heard: now, clock: None, busy_with: None },
+                Session {
+                    serial,
+                    hello,
+                    commands,
+                    last_heard: now,
+                    clock: None,
+                    busy_with: None,
+                },
             );
             serial
         };
@@ -111,13 +123,17 @@ impl Registry {
     /// The session ended; forgets it unless a newer one took its name.
     pub(crate) async fn leave(&self, worker: &WorkerId, serial: u64, detail: &str) {
         if self.remove(worker, serial) {
-            self.tell(Heard::Lost(worker.clone(), detail.to_owned())).await;
+            self.tell(Heard::Lost(worker.clone(), detail.to_owned()))
+                .await;
         }
     }
 
     fn remove(&self, worker: &WorkerId, serial: u64) -> bool {
         let mut sessions = self.lock();
-        let current = sessions.by_worker.get(worker).is_some_and(|s| s.serial == serial);
+        let current = sessions
+            .by_worker
+            .get(worker)
+            .is_some_and(|s| s.serial == serial);
         if current {
             sessions.by_worker.remove(worker);
         }
@@ -137,7 +153,8 @@ impl Registry {
 
     /// Passes a message of the run protocol on to the runner.
     pub(crate) async fn forward(&self, worker: &WorkerId, message: WorkerMessage) {
-        self.tell(Heard::Message(worker.clone(), Box::new(message))).await;
+        self.tell(Heard::Message(worker.clone(), Box::new(message)))
+            .await;
     }
 
     async fn tell(&self, heard: Heard) {
@@ -177,15 +194,21 @@ impl Registry {
         received: MonoNs,
         theirs: &ClockReading,
     ) {
-        let Some(rtt_ns) = received.since(sent) else { return };
+        let Some(rtt_ns) = received.since(sent) else {
+            return;
+        };
         let mut sessions = self.lock();
-        let Some(session) = sessions.by_worker.get_mut(worker) else { return };
+        let Some(session) = sessions.by_worker.get_mut(worker) else {
+            return;
+        };
         if session.clock.is_some_and(|best| best.rtt_ns <= rtt_ns) {
             return;
         }
         let middle = i128::from(sent.0) + i128::from(rtt_ns / 2);
         let offset = middle - i128::from(theirs.mono_ns.0);
-        let Ok(offset_ns) = i64::try_from(offset) else { return };
+        let Ok(offset_ns) = i64::try_from(offset) else {
+            return;
+        };
         session.clock = Some(ClockExchange { offset_ns, rtt_ns });
     }
 
@@ -204,7 +227,10 @@ impl Registry {
         for (index, agent) in order {
             let chosen = sessions.by_worker.values().find(|s| {
                 s.hello.engine == agent.engine
-                    && agent.instance.as_ref().is_none_or(|url| same_address(url, &s.hello.url))
+                    && agent
+                        .instance
+                        .as_ref()
+                        .is_none_or(|url| same_address(url, &s.hello.url))
                     && !taken.contains(&&s.hello.worker)
             });
             let Some(session) = chosen else {
@@ -212,7 +238,11 @@ impl Registry {
                     "agent {} needs a free {} worker{}; {} of {} agents have one",
                     agent.id,
                     agent.engine.as_str(),
-                    agent.instance.as_ref().map(|u| format!(" pinned to {u}")).unwrap_or_default(),
+                    agent
+                        .instance
+                        .as_ref()
+                        .map(|u| format!(" pinned to {u}"))
+                        .unwrap_or_default(),
                     seats.len(),
                     agents.len()
                 ));
@@ -267,7 +297,10 @@ impl Registry {
             .get(worker)
             .map(|s| s.commands.clone())
             .ok_or_else(|| format!("worker {worker} is not connected"))?;
-        commands.send(message).await.map_err(|_| format!("worker {worker}'s session has ended"))
+        commands
+            .send(message)
+            .await
+            .map_err(|_| format!("worker {worker}'s session has ended"))
     }
 
     /// Everyone connected, by name.

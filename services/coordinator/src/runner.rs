@@ -64,7 +64,9 @@ impl Runner {
             return;
         };
         let thread = Thread::experiment(&experiment.id);
-        let closed = ControlRecord::ExperimentClosed { outcome: outcome.clone() };
+        let closed = ControlRecord::ExperimentClosed {
+            outcome: outcome.clone(),
+        };
         if let Err(error) = self.log.append(&thread, closed).await {
             tracing::error!(error = %error, "the end of the experiment could not be recorded");
         }
@@ -92,7 +94,11 @@ impl Runner {
                         "leg invalid"
                     );
                 }
-                Err(detail) => return Some(ExperimentOutcome::Failed { detail: detail.clone() }),
+                Err(detail) => {
+                    return Some(ExperimentOutcome::Failed {
+                        detail: detail.clone(),
+                    });
+                }
             }
             if let Ok(verdict) = verdict {
                 experiment.leg_closed(&leg.run_id, &verdict);
@@ -129,8 +135,13 @@ impl Runner {
             Ok(seats) => seats,
             Err(why) => {
                 let verdict = LegVerdict::Invalid(why);
-                let record = ControlRecord::Closed { verdict: verdict.clone() };
-                self.log.append(&thread, record).await.map_err(|e| e.to_string())?;
+                let record = ControlRecord::Closed {
+                    verdict: verdict.clone(),
+                };
+                self.log
+                    .append(&thread, record)
+                    .await
+                    .map_err(|e| e.to_string())?;
                 return Ok(verdict);
             }
         };
@@ -140,7 +151,13 @@ impl Runner {
             attempt: ATTEMPT,
             epoch: self.log.epoch(),
         };
-        let gang = Gang { experiment, test, leg, leg_ref, members: members(&seats) };
+        let gang = Gang {
+            experiment,
+            test,
+            leg,
+            leg_ref,
+            members: members(&seats),
+        };
         self.mark_busy(&gang.members, Some(&leg.run_id));
         let verdict = self.drive(&gang, seats, &thread, shutdown).await;
         self.mark_busy(&gang.members, None);
@@ -172,7 +189,9 @@ impl Runner {
                         None => Ok(verdict),
                     };
                 }
-                let Err(failed) = self.apply(gang, effect, thread).await else { continue };
+                let Err(failed) = self.apply(gang, effect, thread).await else {
+                    continue;
+                };
                 if let Input::LogFailed { detail } = &failed {
                     // The close itself cannot be written either; the leg still must be released.
                     log_error = Some(detail.clone());
@@ -180,7 +199,8 @@ impl Runner {
                 todo.extend(machine.step(failed, clock::mono()));
             }
             let done: Vec<AgentId> = machine.agents_done().cloned().collect();
-            gang.experiment.show(gang.leg, machine.stage_name(), &gang.members, &done);
+            gang.experiment
+                .show(gang.leg, machine.stage_name(), &gang.members, &done);
             let input = tokio::select! {
                 heard = self.heard.recv() => match heard.and_then(|h| gang.input(h)) {
                     Some(input) => input,
@@ -205,26 +225,48 @@ impl Runner {
                     .log
                     .append(thread, record)
                     .await
-                    .map_err(|e| Input::LogFailed { detail: e.to_string() });
+                    .map_err(|e| Input::LogFailed {
+                        detail: e.to_string(),
+                    });
             }
             Effect::Reserve(agent) => {
-                let Some(assignment) = gang.assignment(&agent) else { return Ok(()) };
+                let Some(assignment) = gang.assignment(&agent) else {
+                    return Ok(());
+                };
                 (agent, CoordinatorMessage::Reserve(Box::new(assignment)))
             }
-            Effect::Warm(agent) => (agent, CoordinatorMessage::Warm { leg: gang.leg_ref.clone() }),
-            Effect::Commit(agent, start_at) => {
-                (agent, CoordinatorMessage::Commit { leg: gang.leg_ref.clone(), start_at })
-            }
-            Effect::Release(agent, reason) => {
-                (agent, CoordinatorMessage::Release { leg: gang.leg_ref.clone(), reason })
-            }
+            Effect::Warm(agent) => (
+                agent,
+                CoordinatorMessage::Warm {
+                    leg: gang.leg_ref.clone(),
+                },
+            ),
+            Effect::Commit(agent, start_at) => (
+                agent,
+                CoordinatorMessage::Commit {
+                    leg: gang.leg_ref.clone(),
+                    start_at,
+                },
+            ),
+            Effect::Release(agent, reason) => (
+                agent,
+                CoordinatorMessage::Release {
+                    leg: gang.leg_ref.clone(),
+                    reason,
+                },
+            ),
             Effect::Close(_) => return Ok(()),
         };
-        let Some(worker) = gang.worker_of(&agent) else { return Ok(()) };
+        let Some(worker) = gang.worker_of(&agent) else {
+            return Ok(());
+        };
         self.registry
             .send(worker, message)
             .await
-            .map_err(|detail| Input::WorkerLost { worker: worker.clone(), detail })
+            .map_err(|detail| Input::WorkerLost {
+                worker: worker.clone(),
+                detail,
+            })
     }
 
     /// Waits until every agent of the test has a worker; then takes those of the leg.
@@ -255,7 +297,10 @@ impl Runner {
             };
             experiment.show(leg, &format!("waiting for workers: {missing}"), &[], &[]);
             let invalid = |reason, detail: &str| {
-                Err(Invalid { reason, detail: detail.to_owned() })
+                Err(Invalid {
+                    reason,
+                    detail: detail.to_owned(),
+                })
             };
             tokio::select! {
                 () = &mut give_up => {
@@ -295,7 +340,10 @@ struct Gang<'a> {
 
 impl Gang<'_> {
     fn worker_of(&self, agent: &AgentId) -> Option<&WorkerId> {
-        self.members.iter().find(|m| m.agent == *agent).map(|m| &m.worker)
+        self.members
+            .iter()
+            .find(|m| m.agent == *agent)
+            .map(|m| &m.worker)
     }
 
     fn planned(&self, agent: &AgentId) -> Option<&PlannedAgent> {
@@ -336,26 +384,54 @@ impl Gang<'_> {
 
     fn message(&self, from: &WorkerId, message: WorkerMessage) -> Option<Input> {
         let (leg, agent, input) = match message {
-            WorkerMessage::LeaseReply { leg, agent, refused } => {
-                (leg, agent.clone(), Input::LeaseReply { agent, refused })
-            }
-            WorkerMessage::Ready { leg, agent, pin, warm_ns } => {
+            WorkerMessage::LeaseReply {
+                leg,
+                agent,
+                refused,
+            } => (leg, agent.clone(), Input::LeaseReply { agent, refused }),
+            WorkerMessage::Ready {
+                leg,
+                agent,
+                pin,
+                warm_ns,
+            } => {
                 let input = match self.wrong_digest(&agent, &pin) {
-                    Some(why) => Input::NotReady { agent: agent.clone(), why },
-                    None => Input::Ready { agent: agent.clone(), pin, warm_ns },
+                    Some(why) => Input::NotReady {
+                        agent: agent.clone(),
+                        why,
+                    },
+                    None => Input::Ready {
+                        agent: agent.clone(),
+                        pin,
+                        warm_ns,
+                    },
                 };
                 (leg, agent, input)
             }
             WorkerMessage::NotReady { leg, agent, why } => {
                 (leg, agent.clone(), Input::NotReady { agent, why })
             }
-            WorkerMessage::Started { leg, agent, planned, actual } => {
-                (leg, agent.clone(), Input::Started { agent, planned, actual })
-            }
+            WorkerMessage::Started {
+                leg,
+                agent,
+                planned,
+                actual,
+            } => (
+                leg,
+                agent.clone(),
+                Input::Started {
+                    agent,
+                    planned,
+                    actual,
+                },
+            ),
             WorkerMessage::Idle { leg, agent } => (leg, agent.clone(), Input::Idle { agent }),
-            WorkerMessage::Finished { leg, agent, failure, .. } => {
-                (leg, agent.clone(), Input::Finished { agent, failure })
-            }
+            WorkerMessage::Finished {
+                leg,
+                agent,
+                failure,
+                ..
+            } => (leg, agent.clone(), Input::Finished { agent, failure }),
             WorkerMessage::Hello(_)
             | WorkerMessage::Heartbeat { .. }
             | WorkerMessage::Pong { .. } => return None,

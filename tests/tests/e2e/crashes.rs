@@ -37,43 +37,72 @@ async fn killed_worker_costs_its_run_and_no_other() {
     let _shared = gate::shared().await;
     let kind = EngineKind::Ollama;
     let engines = engines(kind, 2, &slow());
-    let Some(mut stack) = Stack::start("killed-worker").await.unwrap() else { return };
+    let Some(mut stack) = Stack::start("killed-worker").await.unwrap() else {
+        return;
+    };
     attach(&mut stack, kind, &engines).await;
-    let spec = Spec { runs: 3, tokens: TOKENS, ..Spec::on("killed-worker", kind, &engines) };
+    let spec = Spec {
+        runs: 3,
+        tokens: TOKENS,
+        ..Spec::on("killed-worker", kind, &engines)
+    };
     let experiment = stack.submit(&spec.toml()).await.unwrap();
 
     // In the middle of the second request: the first one is on the bus.
-    observe::until_record(&stack.bus, &experiment, "request of the worker", LIMIT, |event| {
-        event.key.agent.as_str() == "insight" && matches!(event.record, AgentRecord::Request(_))
-    })
+    observe::until_record(
+        &stack.bus,
+        &experiment,
+        "request of the worker",
+        LIMIT,
+        |event| {
+            event.key.agent.as_str() == "insight" && matches!(event.record, AgentRecord::Request(_))
+        },
+    )
     .await
     .unwrap();
     let killed = clock::mono();
     stack.kill_worker("w02").await.unwrap();
-    let (close, verdict) =
-        observe::until_closed(&stack.bus, &experiment, "t1-r1-together", LIMIT).await.unwrap();
+    let (close, verdict) = observe::until_closed(&stack.bus, &experiment, "t1-r1-together", LIMIT)
+        .await
+        .unwrap();
     let (why, detail) = reason(&verdict).unwrap();
     assert_eq!(why, InvalidReason::WorkerLost, "{detail}");
-    assert!(detail.contains("w02") && detail.contains("insight"), "{detail}");
+    assert!(
+        detail.contains("w02") && detail.contains("insight"),
+        "{detail}"
+    );
     let took = Duration::from_nanos(close.at.mono_ns.since(killed).unwrap());
     measured("killed_worker.invalid_after_ms", took.as_millis());
     assert!(took < Duration::from_secs(6), "{took:?}");
 
     // The same name on the same instance: the dead one holds neither any more.
-    stack.start_worker("w02", kind, &engines[1].url()).await.unwrap();
+    stack
+        .start_worker("w02", kind, &engines[1].url())
+        .await
+        .unwrap();
     let outcome = stack.outcome(&experiment, LIMIT).await.unwrap();
     assert_eq!(outcome, ExperimentOutcome::Completed);
     let report = oracle::check(&stack, &experiment, &engines).await.unwrap();
     assert_eq!(reasons(&report), [Some("worker_lost"), None, None]);
 
     // The survivor was told to stop: its request was cut, not played to its end.
-    let cut = engines[0].truth().iter().filter(|t| is_measured_in(t, "t1-r1-")).count();
+    let cut = engines[0]
+        .truth()
+        .iter()
+        .filter(|t| is_measured_in(t, "t1-r1-"))
+        .count();
     assert!(cut <= 2, "{cut} requests");
     // Only valid runs are counted, and it is said how many of how many those are.
     let test = &report.tests[0];
-    assert_eq!((test.runs_valid, test.runs_attempted, test.runs_planned), (2, 3, 3));
+    assert_eq!(
+        (test.runs_valid, test.runs_attempted, test.runs_planned),
+        (2, 3, 3)
+    );
     assert_eq!(test.aggregate.tr110_speedup.n, 2);
-    let mean = (2..=3).map(|n| run(&report, n).tr110_speedup.unwrap()).sum::<f64>() / 2.0;
+    let mean = (2..=3)
+        .map(|n| run(&report, n).tr110_speedup.unwrap())
+        .sum::<f64>()
+        / 2.0;
     assert!((test.aggregate.tr110_speedup.value.unwrap() - mean).abs() < 1e-9);
     assert_eq!(run(&report, 1).tr110_speedup, None);
     let folder = stack.bundle(&experiment);
@@ -84,7 +113,10 @@ async fn killed_worker_costs_its_run_and_no_other() {
 }
 
 fn is_measured_in(truth: &chimera_testkit::fake_engine::RequestTruth, run: &str) -> bool {
-    truth.request_id.as_deref().is_some_and(|id| id.starts_with(run))
+    truth
+        .request_id
+        .as_deref()
+        .is_some_and(|id| id.starts_with(run))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -92,15 +124,24 @@ async fn killed_nats_loses_nothing_that_was_acknowledged() {
     let _shared = gate::shared().await;
     let kind = EngineKind::Openai;
     let engines = engines(kind, 2, &slow());
-    let Some(mut stack) = Stack::start("killed-nats").await.unwrap() else { return };
+    let Some(mut stack) = Stack::start("killed-nats").await.unwrap() else {
+        return;
+    };
     attach(&mut stack, kind, &engines).await;
-    let spec = Spec { runs: 2, tokens: TOKENS, ..Spec::on("killed-nats", kind, &engines) };
+    let spec = Spec {
+        runs: 2,
+        tokens: TOKENS,
+        ..Spec::on("killed-nats", kind, &engines)
+    };
     let experiment = stack.submit(&spec.toml()).await.unwrap();
 
     // A writer of our own beside the workers, so that acknowledgements come at every moment.
     let stop = CancellationToken::new();
     let mut writers = tokio::task::JoinSet::new();
-    writers.spawn(write_until(stack.nats.connect("writer").await.unwrap(), stop.clone()));
+    writers.spawn(write_until(
+        stack.nats.connect("writer").await.unwrap(),
+        stop.clone(),
+    ));
 
     observe::until_record(&stack.bus, &experiment, "first request", LIMIT, |event| {
         matches!(event.record, AgentRecord::Request(_))
@@ -110,7 +151,12 @@ async fn killed_nats_loses_nothing_that_was_acknowledged() {
     stack.nats.kill9().await.unwrap();
     // Long enough for the second request's records to meet a bus that is away.
     let killed = clock::mono();
-    until(|| engines.iter().all(|e| e.truth().iter().filter(|t| t.done.is_some()).count() >= 3)).await;
+    until(|| {
+        engines
+            .iter()
+            .all(|e| e.truth().iter().filter(|t| t.done.is_some()).count() >= 3)
+    })
+    .await;
     stack.nats.restart().await.unwrap();
     measured("killed_nats.away_ms", clock::elapsed(killed).as_millis());
 
@@ -119,13 +165,19 @@ async fn killed_nats_loses_nothing_that_was_acknowledged() {
     stop.cancel();
     let (written, acknowledged) = writers.join_next().await.unwrap().unwrap();
     let report = oracle::check(&stack, &experiment, &engines).await.unwrap();
-    assert_eq!(reasons(&report), [None, None], "the spools drained, so the runs are valid");
+    assert_eq!(
+        reasons(&report),
+        [None, None],
+        "the spools drained, so the runs are valid"
+    );
     assert_eq!(report.validity.streams_complete, report.validity.streams);
     assert_eq!(report.validity.streams_hash_checked, 2 * 2);
 
     // Of our own writer: whatever it saw acknowledged is there.
     let filter = Filter::EvOf(experiment_id("foreign"));
-    let stored = observe::stored(&stack.bus, StreamName::Ev, &filter).await.unwrap();
+    let stored = observe::stored(&stack.bus, StreamName::Ev, &filter)
+        .await
+        .unwrap();
     let stored: BTreeSet<String> = stored.into_iter().filter_map(|m| m.msg_id).collect();
     let lost: Vec<_> = acknowledged.difference(&stored).collect();
     measured("killed_nats.writer_written", written);
@@ -134,13 +186,20 @@ async fn killed_nats_loses_nothing_that_was_acknowledged() {
     assert!(lost.is_empty(), "{lost:?}");
     assert!(acknowledged.len() > 20, "the writer did not write");
     // Of the workers: by their own word.
-    let streams = observe::agent_streams(&stack.bus, &experiment).await.unwrap();
+    let streams = observe::agent_streams(&stack.bus, &experiment)
+        .await
+        .unwrap();
     let mut count = 0;
     for name in ["w01", "w02"] {
         for (subject, n) in worker_acknowledged(&stack.worker(name).unwrap().log().unwrap()) {
-            let Ok(Subject::Ev(key)) = subject.parse() else { panic!("{subject}") };
+            let Ok(Subject::Ev(key)) = subject.parse() else {
+                panic!("{subject}")
+            };
             let stream = streams.iter().find(|((k, _), _)| *k == key).unwrap().1;
-            assert!(stream.records.contains_key(&n), "{subject} {n} was acknowledged and is lost");
+            assert!(
+                stream.records.contains_key(&n),
+                "{subject} {n} was acknowledged and is lost"
+            );
             count += 1;
         }
     }
@@ -186,7 +245,11 @@ async fn write_until(
     while !stop.is_cancelled() {
         let id = msg_id_agent(&key, n);
         let payload = format!("record {n} of nobody").into_bytes();
-        if publisher.publish(&subject, &id, payload.into()).await.is_ok() {
+        if publisher
+            .publish(&subject, &id, payload.into())
+            .await
+            .is_ok()
+        {
             acknowledged.insert(id);
         }
         n += 1;
@@ -197,10 +260,17 @@ async fn write_until(
 
 /// Subject and number of every record that a worker's log says was acknowledged.
 fn worker_acknowledged(log: &str) -> Vec<(String, u64)> {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines
         .filter(|line| line["message"] == "acknowledged")
-        .map(|line| (line["subject"].as_str().unwrap().to_owned(), line["n"].as_u64().unwrap()))
+        .map(|line| {
+            (
+                line["subject"].as_str().unwrap().to_owned(),
+                line["n"].as_u64().unwrap(),
+            )
+        })
         .collect()
 }
 
@@ -209,21 +279,37 @@ async fn killed_coordinator_closes_what_was_open_and_goes_on() {
     let _shared = gate::shared().await;
     let kind = EngineKind::Ollama;
     let engines = engines(kind, 2, &slow());
-    let Some(mut stack) = Stack::start("killed-coordinator").await.unwrap() else { return };
+    let Some(mut stack) = Stack::start("killed-coordinator").await.unwrap() else {
+        return;
+    };
     attach(&mut stack, kind, &engines).await;
-    let spec = Spec { runs: 3, tokens: TOKENS, ..Spec::on("killed-coordinator", kind, &engines) };
+    let spec = Spec {
+        runs: 3,
+        tokens: TOKENS,
+        ..Spec::on("killed-coordinator", kind, &engines)
+    };
     let experiment = stack.submit(&spec.toml()).await.unwrap();
 
     // While the second run runs: the first one is closed, the third not begun.
-    observe::until_record(&stack.bus, &experiment, "request of run 2", LIMIT, |event| {
-        event.key.run.as_str() == "t1-r2-together" && matches!(event.record, AgentRecord::Request(_))
-    })
+    observe::until_record(
+        &stack.bus,
+        &experiment,
+        "request of run 2",
+        LIMIT,
+        |event| {
+            event.key.run.as_str() == "t1-r2-together"
+                && matches!(event.record, AgentRecord::Request(_))
+        },
+    )
     .await
     .unwrap();
     let killed = clock::mono();
     stack.kill_coordinator().await.unwrap();
     stack.start_coordinator().await.unwrap();
-    measured("killed_coordinator.back_after_ms", clock::elapsed(killed).as_millis());
+    measured(
+        "killed_coordinator.back_after_ms",
+        clock::elapsed(killed).as_millis(),
+    );
 
     let outcome = stack.outcome(&experiment, LIMIT).await.unwrap();
     assert_eq!(outcome, ExperimentOutcome::Completed);
@@ -236,7 +322,9 @@ async fn killed_coordinator_closes_what_was_open_and_goes_on() {
     for event in &control {
         let Some(run) = &event.run else { continue };
         match event.record {
-            ControlRecord::Closed { .. } => closes.entry(run.as_str()).or_default().push(event.epoch),
+            ControlRecord::Closed { .. } => {
+                closes.entry(run.as_str()).or_default().push(event.epoch)
+            }
             ControlRecord::Committed { .. } => {
                 commits.entry(run.as_str()).or_default().push(event.epoch);
             }
@@ -245,14 +333,26 @@ async fn killed_coordinator_closes_what_was_open_and_goes_on() {
     }
     let runs = ["t1-r1-together", "t1-r2-together", "t1-r3-together"];
     assert_eq!(closes.keys().copied().collect::<Vec<_>>(), runs);
-    assert!(closes.values().chain(commits.values()).all(|epochs| epochs.len() == 1));
+    assert!(
+        closes
+            .values()
+            .chain(commits.values())
+            .all(|epochs| epochs.len() == 1)
+    );
     let [before, after] = [commits[runs[0]][0], commits[runs[2]][0]];
     assert!(after > before, "the epoch rises: {before}, {after}");
-    assert_eq!(commits[runs[1]][0], before, "run 2 was started once, by the first coordinator");
+    assert_eq!(
+        commits[runs[1]][0], before,
+        "run 2 was started once, by the first coordinator"
+    );
     assert_eq!(closes[runs[1]][0], after, "and closed by the second");
     // The workers obeyed nobody meanwhile: what ran for run 2 was cut, and not asked for again.
     for engine in &engines {
-        let asked = engine.truth().iter().filter(|t| is_measured_in(t, "t1-r2-")).count();
+        let asked = engine
+            .truth()
+            .iter()
+            .filter(|t| is_measured_in(t, "t1-r2-"))
+            .count();
         assert!(asked <= 2, "{asked} requests for run 2");
     }
 }

@@ -26,7 +26,12 @@ fn script() -> Script {
 
 fn spec(name: &str, kind: EngineKind, engines: &[FakeEngine]) -> Spec {
     // The real limit on the skew: here it is judged.
-    Spec { solo: true, tokens: TOKENS, start_skew_ms: 10, ..Spec::on(name, kind, engines) }
+    Spec {
+        solo: true,
+        tokens: TOKENS,
+        start_skew_ms: 10,
+        ..Spec::on(name, kind, engines)
+    }
 }
 
 /// What a round is judged by.
@@ -43,13 +48,34 @@ struct Round {
 
 impl Round {
     fn print(&self, name: &str) {
-        measured(&format!("{name}.concurrency_gain"), format!("{:.4}", self.gain));
-        measured(&format!("{name}.parallel_efficiency"), format!("{:.4}", self.efficiency));
-        measured(&format!("{name}.tr110_speedup"), format!("{:.4}", self.tr110));
-        measured(&format!("{name}.start_skew_ms"), format!("{:.3}", self.skew_ms));
-        measured(&format!("{name}.harness_overhead_ms"), format!("{:.3}", self.overhead_ms));
-        measured(&format!("{name}.ttft_error_p99_ms"), format!("{:.3}", self.ttft_error_ms));
-        measured(&format!("{name}.tpot_error_p99_ms"), format!("{:.4}", self.tpot_error_ms));
+        measured(
+            &format!("{name}.concurrency_gain"),
+            format!("{:.4}", self.gain),
+        );
+        measured(
+            &format!("{name}.parallel_efficiency"),
+            format!("{:.4}", self.efficiency),
+        );
+        measured(
+            &format!("{name}.tr110_speedup"),
+            format!("{:.4}", self.tr110),
+        );
+        measured(
+            &format!("{name}.start_skew_ms"),
+            format!("{:.3}", self.skew_ms),
+        );
+        measured(
+            &format!("{name}.harness_overhead_ms"),
+            format!("{:.3}", self.overhead_ms),
+        );
+        measured(
+            &format!("{name}.ttft_error_p99_ms"),
+            format!("{:.3}", self.ttft_error_ms),
+        );
+        measured(
+            &format!("{name}.tpot_error_p99_ms"),
+            format!("{:.4}", self.tpot_error_ms),
+        );
     }
 
     fn is_exact(&self) -> bool {
@@ -68,14 +94,23 @@ async fn round(
 ) -> Option<Round> {
     // Requests of two experiments may have the same id.
     engines.iter().for_each(FakeEngine::clear_truth);
-    let experiment = stack.submit(&spec(name, kind, engines).toml()).await.unwrap();
+    let experiment = stack
+        .submit(&spec(name, kind, engines).toml())
+        .await
+        .unwrap();
     stack.outcome(&experiment, LIMIT).await.unwrap();
     let report = oracle::check(stack, &experiment, engines).await.unwrap();
     let run: &RunReport = run(&report, 1);
     if !run.valid {
         // Too noisy a moment even for the limit on the skew; nothing else may be wrong.
         measured(&format!("{name}.invalid"), format!("{:?}", run.invalid));
-        assert!(run.invalid.iter().all(|why| is_noise(&why.reason, &why.detail)), "{:?}", run.invalid);
+        assert!(
+            run.invalid
+                .iter()
+                .all(|why| is_noise(&why.reason, &why.detail)),
+            "{:?}",
+            run.invalid
+        );
         return None;
     }
     let host = run.host.as_ref().expect("telemetry was there");
@@ -107,7 +142,9 @@ async fn errors(
     report: &Report,
     engines: &[FakeEngine],
 ) -> (f64, f64) {
-    let streams = observe::agent_streams(&stack.bus, experiment).await.unwrap();
+    let streams = observe::agent_streams(&stack.bus, experiment)
+        .await
+        .unwrap();
     let (mut ttft, mut tpot) = (Vec::new(), Vec::new());
     for request in oracle::requests(report) {
         let truth = oracle::truth(engines, request).unwrap();
@@ -152,7 +189,9 @@ async fn until_good(
     good: impl Fn(&Round) -> bool,
 ) {
     let _alone = gate::alone().await;
-    let Some(mut stack) = Stack::start(test).await.unwrap() else { return };
+    let Some(mut stack) = Stack::start(test).await.unwrap() else {
+        return;
+    };
     attach(&mut stack, kind, engines).await;
     let mut rounds = Vec::new();
     for number in 1..=ROUNDS {

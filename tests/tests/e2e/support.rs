@@ -41,7 +41,10 @@ pub(crate) fn engines_on(
 /// A worker for each engine, named `w01`, `w02`, ...
 pub(crate) async fn attach(stack: &mut Stack, kind: EngineKind, engines: &[FakeEngine]) {
     for (index, engine) in engines.iter().enumerate() {
-        stack.start_worker(&worker(index), kind, &engine.url()).await.unwrap();
+        stack
+            .start_worker(&worker(index), kind, &engine.url())
+            .await
+            .unwrap();
     }
 }
 
@@ -51,10 +54,18 @@ pub(crate) fn worker(index: usize) -> String {
 
 /// The run of a report's only test.
 pub(crate) fn run(report: &Report, number: u32) -> &RunReport {
-    report.tests[0].runs.iter().find(|run| run.run == number).unwrap()
+    report.tests[0]
+        .runs
+        .iter()
+        .find(|run| run.run == number)
+        .unwrap()
 }
 
 /// Why the runs of a report's only test are invalid: `None` for a valid one.
 pub(crate) fn reasons(report: &Report) -> Vec<Option<&str>> {
-    report.tests[0].runs.iter().map(|run| run.invalid_reason.as_deref()).collect()
+    report.tests[0]
+        .runs
+        .iter()
+        .map(|run| run.invalid_reason.as_deref())
+        .collect()
 }

@@ -76,7 +76,10 @@ impl Environment {
         let mut distinct: BTreeMap<(InstanceId, String), Instance> = BTreeMap::new();
         for (member, facts) in pins {
             // How long a warm request took differs from leg to leg; the instance does not.
-            let facts = PinFacts { warm_load_ns: None, ..facts.clone() };
+            let facts = PinFacts {
+                warm_load_ns: None,
+                ..facts.clone()
+            };
             let key = (member.instance.clone(), format!("{facts:?}"));
             distinct.entry(key).or_insert_with(|| Instance {
                 instance: member.instance.clone(),

@@ -198,7 +198,7 @@ pub fn quick(
         runs: base.runs.or(Some(3)),
         agents: base.agents.or(Some(2)),
         num_ctx: base.num_ctx.or(Some(1_024)),
-        num_predict: base.num_predict.or(Some(40)),
+        num_predict: base.num_predict.or(Some(32)),
         name: base.name.clone().or_else(|| Some("quick".to_owned())),
         ..base.clone()
     };

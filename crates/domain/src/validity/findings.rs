@@ -24,7 +24,8 @@ const RELOAD_FACTOR: u64 = 5;
 /// pin is what tells.
 #[must_use]
 pub fn reload_limit_ns(warm: Option<u64>) -> u64 {
-    warm.map_or(0, |ns| ns.saturating_mul(RELOAD_FACTOR)).max(RELOAD_FLOOR_NS)
+    warm.map_or(0, |ns| ns.saturating_mul(RELOAD_FACTOR))
+        .max(RELOAD_FLOOR_NS)
 }
 
 /// Why something is invalid. *Shape*: at least one reason, the weightiest first.
@@ -161,7 +162,12 @@ pub(super) fn against(
     let warm = timeline.pin_before.and_then(|pin| pin.facts.warm_load_ns);
     let reload_limit = reload_limit_ns(warm);
     for request in &timeline.requests {
-        found.extend(against_request(who.as_str(), request, context, reload_limit));
+        found.extend(against_request(
+            who.as_str(),
+            request,
+            context,
+            reload_limit,
+        ));
     }
     found
 }

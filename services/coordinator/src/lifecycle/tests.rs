@@ -20,7 +20,11 @@ fn seat(i: usize) -> Seat {
             worker: worker(i),
             instance: InstanceId::try_new(format!("i{i}")).unwrap(),
             node: NodeId::try_new("n").unwrap(),
-            clock: ClockReading { boot_id: BootId("b".into()), mono_ns: MonoNs(0), wall_unix_ns: 0 },
+            clock: ClockReading {
+                boot_id: BootId("b".into()),
+                mono_ns: MonoNs(0),
+                wall_unix_ns: 0,
+            },
             clock_offset_ns: 1_000 * i64::try_from(i).unwrap(),
             clock_error_ns: 0,
         },
@@ -35,21 +39,41 @@ fn open(n: usize, cap: usize) -> LegMachine {
         run: 1,
         kind: LegKind::Together,
     };
-    let (machine, effects) =
-        LegMachine::open(leg, (0..n).map(seat).collect(), cap, LegLimits::default(), MonoNs(0));
-    assert_eq!(effects, (0..n).map(|i| Effect::Reserve(agent(i))).collect::<Vec<_>>());
+    let (machine, effects) = LegMachine::open(
+        leg,
+        (0..n).map(seat).collect(),
+        cap,
+        LegLimits::default(),
+        MonoNs(0),
+    );
+    assert_eq!(
+        effects,
+        (0..n)
+            .map(|i| Effect::Reserve(agent(i)))
+            .collect::<Vec<_>>()
+    );
     machine
 }
 
 fn to_running(n: usize, cap: usize) -> (LegMachine, Vec<Effect>) {
     let mut m = open(n, cap);
     for i in 0..n {
-        m.step(Input::LeaseReply { agent: agent(i), refused: None }, MonoNs(10));
+        m.step(
+            Input::LeaseReply {
+                agent: agent(i),
+                refused: None,
+            },
+            MonoNs(10),
+        );
     }
     let mut last = Vec::new();
     for i in 0..n {
         last = m.step(
-            Input::Ready { agent: agent(i), pin: Box::default(), warm_ns: 5 },
+            Input::Ready {
+                agent: agent(i),
+                pin: Box::default(),
+                warm_ns: 5,
+            },
             MonoNs(1_000_000_000),
         );
     }
@@ -79,12 +103,31 @@ fn a_gang_starts_at_one_instant_on_every_clock_and_closes_valid() {
     for i in 0..2 {
         let planned = MonoNs(1_250_000_000);
         m.step(
-            Input::Started { agent: agent(i), planned, actual: planned.plus(1_000_000) },
+            Input::Started {
+                agent: agent(i),
+                planned,
+                actual: planned.plus(1_000_000),
+            },
             MonoNs(1_300_000_000),
         );
     }
-    assert_eq!(verdict(&m.step(Input::Finished { agent: agent(0), failure: None }, MonoNs(2))), None);
-    let end = m.step(Input::Finished { agent: agent(1), failure: None }, MonoNs(3));
+    assert_eq!(
+        verdict(&m.step(
+            Input::Finished {
+                agent: agent(0),
+                failure: None
+            },
+            MonoNs(2)
+        )),
+        None
+    );
+    let end = m.step(
+        Input::Finished {
+            agent: agent(1),
+            failure: None,
+        },
+        MonoNs(3),
+    );
     assert_eq!(verdict(&end), Some(LegVerdict::Valid));
     assert!(m.is_closed());
 }
@@ -93,10 +136,28 @@ fn a_gang_starts_at_one_instant_on_every_clock_and_closes_valid() {
 fn nothing_warms_before_all_are_reserved() {
     let mut m = open(3, 3);
     for i in 0..2 {
-        assert!(m.step(Input::LeaseReply { agent: agent(i), refused: None }, MonoNs(1)).is_empty());
+        assert!(
+            m.step(
+                Input::LeaseReply {
+                    agent: agent(i),
+                    refused: None
+                },
+                MonoNs(1)
+            )
+            .is_empty()
+        );
     }
-    let all = m.step(Input::LeaseReply { agent: agent(2), refused: None }, MonoNs(1));
-    assert!(matches!(all.first(), Some(Effect::Record(ControlRecord::Reserved { .. }))));
+    let all = m.step(
+        Input::LeaseReply {
+            agent: agent(2),
+            refused: None,
+        },
+        MonoNs(1),
+    );
+    assert!(matches!(
+        all.first(),
+        Some(Effect::Record(ControlRecord::Reserved { .. }))
+    ));
     assert_eq!(all.len(), 4);
 }
 
@@ -104,21 +165,46 @@ fn nothing_warms_before_all_are_reserved() {
 fn one_refusal_releases_everyone() {
     let mut m = open(2, 2);
     let refused = Some("busy".to_owned());
-    let effects = m.step(Input::LeaseReply { agent: agent(1), refused }, MonoNs(1));
+    let effects = m.step(
+        Input::LeaseReply {
+            agent: agent(1),
+            refused,
+        },
+        MonoNs(1),
+    );
     assert_eq!(reason(&effects), Some(InvalidReason::NoGang));
-    assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Release(..))).count(), 2);
+    assert_eq!(
+        effects
+            .iter()
+            .filter(|e| matches!(e, Effect::Release(..)))
+            .count(),
+        2
+    );
 }
 
 #[test]
 fn a_cap_holds_agents_back_in_order() {
     let (mut m, effects) = to_running(4, 2);
-    let committed = effects.iter().filter(|e| matches!(e, Effect::Commit(..))).count();
+    let committed = effects
+        .iter()
+        .filter(|e| matches!(e, Effect::Commit(..)))
+        .count();
     assert_eq!(committed, 2);
     // An agent that was never let go cannot free a place.
-    assert!(m.step(Input::Idle { agent: agent(3) }, MonoNs(5)).is_empty());
+    assert!(
+        m.step(Input::Idle { agent: agent(3) }, MonoNs(5))
+            .is_empty()
+    );
     let next = m.step(Input::Idle { agent: agent(1) }, MonoNs(2_000_000_000));
-    assert!(next.contains(&Effect::Commit(agent(2), MonoNs(1_999_998_000))), "{next:?}");
-    assert!(m.step(Input::Idle { agent: agent(1) }, MonoNs(6)).is_empty(), "once only");
+    assert!(
+        next.contains(&Effect::Commit(agent(2), MonoNs(1_999_998_000))),
+        "{next:?}"
+    );
+    assert!(
+        m.step(Input::Idle { agent: agent(1) }, MonoNs(6))
+            .is_empty(),
+        "once only"
+    );
     let next = m.step(Input::Idle { agent: agent(0) }, MonoNs(2_000_000_000));
     assert!(matches!(next.get(1), Some(Effect::Commit(a, _)) if *a == agent(3)));
 }
@@ -128,33 +214,78 @@ fn a_start_out_of_bounds_makes_the_run_invalid() {
     let (mut m, _) = to_running(2, 2);
     for (i, late) in [(0, 0), (1, 10_000_001)] {
         let planned = MonoNs(1_250_000_000);
-        m.step(Input::Started { agent: agent(i), planned, actual: planned.plus(late) }, MonoNs(2));
+        m.step(
+            Input::Started {
+                agent: agent(i),
+                planned,
+                actual: planned.plus(late),
+            },
+            MonoNs(2),
+        );
     }
-    m.step(Input::Finished { agent: agent(0), failure: None }, MonoNs(3));
-    let end = m.step(Input::Finished { agent: agent(1), failure: None }, MonoNs(3));
+    m.step(
+        Input::Finished {
+            agent: agent(0),
+            failure: None,
+        },
+        MonoNs(3),
+    );
+    let end = m.step(
+        Input::Finished {
+            agent: agent(1),
+            failure: None,
+        },
+        MonoNs(3),
+    );
     assert_eq!(reason(&end), Some(InvalidReason::StartSkew));
 }
 
 #[test]
 fn every_stage_has_a_deadline_and_names_who_is_missing() {
     let mut m = open(2, 2);
-    m.step(Input::LeaseReply { agent: agent(0), refused: None }, MonoNs(1));
+    m.step(
+        Input::LeaseReply {
+            agent: agent(0),
+            refused: None,
+        },
+        MonoNs(1),
+    );
     let at = m.deadline();
     assert!(m.step(Input::Tick, MonoNs(at.0 - 1)).is_empty());
     let effects = m.step(Input::Tick, at);
-    let Some(LegVerdict::Invalid(why)) = verdict(&effects) else { panic!("{effects:?}") };
+    let Some(LegVerdict::Invalid(why)) = verdict(&effects) else {
+        panic!("{effects:?}")
+    };
     assert_eq!(why.reason, InvalidReason::Timeout);
-    assert_eq!(why.detail, "reserving took longer than 5 s; still waiting for a1");
+    assert_eq!(
+        why.detail,
+        "reserving took longer than 5 s; still waiting for a1"
+    );
 }
 
 #[test]
 fn a_lost_worker_is_fatal_until_its_agent_is_finished() {
     let (mut m, _) = to_running(2, 2);
-    m.step(Input::Finished { agent: agent(0), failure: None }, MonoNs(3));
-    let lost = |i| Input::WorkerLost { worker: worker(i), detail: "gone".into() };
-    assert!(m.step(lost(0), MonoNs(4)).is_empty(), "its records are all stored");
+    m.step(
+        Input::Finished {
+            agent: agent(0),
+            failure: None,
+        },
+        MonoNs(3),
+    );
+    let lost = |i| Input::WorkerLost {
+        worker: worker(i),
+        detail: "gone".into(),
+    };
+    assert!(
+        m.step(lost(0), MonoNs(4)).is_empty(),
+        "its records are all stored"
+    );
     assert!(m.step(lost(7), MonoNs(4)).is_empty(), "not of this gang");
-    assert_eq!(reason(&m.step(lost(1), MonoNs(4))), Some(InvalidReason::WorkerLost));
+    assert_eq!(
+        reason(&m.step(lost(1), MonoNs(4))),
+        Some(InvalidReason::WorkerLost)
+    );
 }
 
 #[test]
@@ -166,8 +297,17 @@ fn an_agents_failure_keeps_its_class() {
         ("data", InvalidReason::AgentFailed),
     ] {
         let (mut m, _) = to_running(2, 2);
-        let failure = Some(AgentFailure { label: label.into(), detail: "x".into() });
-        let effects = m.step(Input::Finished { agent: agent(0), failure }, MonoNs(3));
+        let failure = Some(AgentFailure {
+            label: label.into(),
+            detail: "x".into(),
+        });
+        let effects = m.step(
+            Input::Finished {
+                agent: agent(0),
+                failure,
+            },
+            MonoNs(3),
+        );
         assert_eq!(reason(&effects), Some(expected), "{label}");
     }
 }

@@ -4,7 +4,11 @@ use chimera_domain::options::{EngineKind, EngineOptions};
 use super::*;
 
 fn reading(boot: &str, ns: u64) -> ClockReading {
-    ClockReading { boot_id: BootId(boot.into()), mono_ns: MonoNs(ns), wall_unix_ns: 0 }
+    ClockReading {
+        boot_id: BootId(boot.into()),
+        mono_ns: MonoNs(ns),
+        wall_unix_ns: 0,
+    }
 }
 
 fn hello(worker: &str, instance: &str, boot: &str) -> Hello {
@@ -36,7 +40,8 @@ fn registry() -> (Registry, mpsc::Receiver<Heard>) {
 }
 
 async fn join(r: &Registry, h: Hello) -> Result<u64, String> {
-    r.join(h, mpsc::channel(COMMAND_CAPACITY).0, MonoNs(0)).await
+    r.join(h, mpsc::channel(COMMAND_CAPACITY).0, MonoNs(0))
+        .await
 }
 
 #[tokio::test]
@@ -83,12 +88,22 @@ async fn agents_keep_their_workers_and_pins_are_honoured() {
         join(&r, hello(w, &format!("i-{w}"), "here")).await.unwrap();
     }
     let order = |agents: &[PlannedAgent]| -> Vec<String> {
-        r.seats(agents).unwrap().iter().map(|s| s.member.worker.to_string()).collect()
+        r.seats(agents)
+            .unwrap()
+            .iter()
+            .map(|s| s.member.worker.to_string())
+            .collect()
     };
-    assert_eq!(order(&[planned("a", None), planned("b", None)]), ["w1", "w2"]);
+    assert_eq!(
+        order(&[planned("a", None), planned("b", None)]),
+        ["w1", "w2"]
+    );
     let pinned = planned("a", Some("http://127.0.0.1/i-w3"));
     assert_eq!(order(&[pinned.clone(), planned("b", None)]), ["w3", "w1"]);
-    let free_first = [planned("b", None), planned("a", Some("http://127.0.0.1/i-w1"))];
+    let free_first = [
+        planned("b", None),
+        planned("a", Some("http://127.0.0.1/i-w1")),
+    ];
     assert_eq!(order(&free_first), ["w2", "w1"]);
     let twice = r.seats(&[pinned.clone(), pinned]).unwrap_err();
     assert!(twice.contains("1 of 2 agents"), "{twice}");
@@ -119,13 +134,22 @@ async fn an_instance_is_known_by_every_spelling_of_its_address() {
         url: url.to_owned(),
         ..hello(worker, instance, "here")
     };
-    join(&r, at("w1", "i1", "http://127.0.0.1:11434/")).await.unwrap();
-    join(&r, at("w2", "i2", "http://localhost:11435/")).await.unwrap();
+    join(&r, at("w1", "i1", "http://127.0.0.1:11434/"))
+        .await
+        .unwrap();
+    join(&r, at("w2", "i2", "http://localhost:11435/"))
+        .await
+        .unwrap();
     let pinned = |url| planned("a", Some(url));
-    for (url, worker) in [("http://127.0.0.1:11435", "w2"), ("http://localhost:11434", "w1")] {
+    for (url, worker) in [
+        ("http://127.0.0.1:11435", "w2"),
+        ("http://localhost:11434", "w1"),
+    ] {
         let seats = r.seats(&[pinned(url)]).unwrap();
         assert_eq!(seats[0].member.worker.as_str(), worker, "{url}");
     }
     r.seats(&[pinned("http://localhosting:11434")]).unwrap_err();
-    join(&r, at("w3", "i3", "http://localhost:11434")).await.unwrap_err();
+    join(&r, at("w3", "i3", "http://localhost:11434"))
+        .await
+        .unwrap_err();
 }
