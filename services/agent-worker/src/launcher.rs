@@ -97,7 +97,7 @@ pub enum LaunchError {
         /// Which program.
         program: PathBuf,
         /// Where it should listen.
-        url: Url,
+        url: String,
         /// The limit.
         limit_s: u64,
         /// Where its output went.
@@ -326,7 +326,7 @@ impl Launcher {
                 let limit_s = START_LIMIT.as_secs();
                 return Err(LaunchError::Silent {
                     program,
-                    url,
+                    url: url.to_string(),
                     limit_s,
                     log,
                 });

@@ -136,9 +136,15 @@ pub enum Effect {
     /// Let go of it, whatever it does.
     Release(AgentId, String),
     /// Write to the log before anything that follows is sent.
-    Record(ControlRecord),
+    Record(Box<ControlRecord>),
     /// The leg is over; [`ControlRecord::Closed`] was recorded.
     Close(LegVerdict),
+}
+
+impl Effect {
+    fn record(record: ControlRecord) -> Self {
+        Self::Record(Box::new(record))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -339,7 +345,7 @@ impl LegMachine {
         }
         self.enter(Stage::Warming, now.plus(self.limits.warm_ns));
         let members = self.seats.iter().map(|s| s.seat.member.clone()).collect();
-        let mut effects = vec![Effect::Record(ControlRecord::Reserved {
+        let mut effects = vec![Effect::record(ControlRecord::Reserved {
             leg: self.leg.clone(),
             members,
         })];
@@ -361,7 +367,7 @@ impl LegMachine {
         if std::mem::replace(&mut seat.ready, true) {
             return Vec::new();
         }
-        let mut effects = vec![Effect::Record(ControlRecord::Ready {
+        let mut effects = vec![Effect::record(ControlRecord::Ready {
             agent: agent.clone(),
             pin,
             warm_ns,
@@ -398,7 +404,7 @@ impl LegMachine {
             .iter()
             .map(|(agent, at)| Effect::Commit(agent.clone(), *at))
             .collect();
-        let mut effects = vec![Effect::Record(ControlRecord::Committed {
+        let mut effects = vec![Effect::record(ControlRecord::Committed {
             start_at,
             queued,
         })];
@@ -421,7 +427,7 @@ impl LegMachine {
             state.released_at = Some(now);
             let agent = state.seat.member.agent.clone();
             let at = on_worker_clock(now, &state.seat.member);
-            effects.push(Effect::Record(ControlRecord::Dequeued {
+            effects.push(Effect::record(ControlRecord::Dequeued {
                 agent: agent.clone(),
                 start_at: at,
             }));
@@ -536,7 +542,7 @@ impl LegMachine {
     fn close(&mut self, verdict: LegVerdict) -> [Effect; 2] {
         self.stage = Stage::Closed;
         [
-            Effect::Record(ControlRecord::Closed {
+            Effect::record(ControlRecord::Closed {
                 verdict: verdict.clone(),
             }),
             Effect::Close(verdict),

@@ -223,7 +223,7 @@ impl Runner {
             Effect::Record(record) => {
                 return self
                     .log
-                    .append(thread, record)
+                    .append(thread, *record)
                     .await
                     .map_err(|e| Input::LogFailed {
                         detail: e.to_string(),

@@ -154,10 +154,9 @@ fn nothing_warms_before_all_are_reserved() {
         },
         MonoNs(1),
     );
-    assert!(matches!(
-        all.first(),
-        Some(Effect::Record(ControlRecord::Reserved { .. }))
-    ));
+    assert!(
+        matches!(all.first(), Some(Effect::Record(r)) if matches!(**r, ControlRecord::Reserved { .. }))
+    );
     assert_eq!(all.len(), 4);
 }
 
@@ -346,14 +345,14 @@ proptest! {
             running -= m.agents_done().count() - frees;
             for (i, e) in effects.iter().enumerate() {
                 match e {
-                    Effect::Record(ControlRecord::Ready { .. }) => ready += 1,
+                    Effect::Record(r) if matches!(**r, ControlRecord::Ready { .. }) => ready += 1,
                     Effect::Commit(..) => {
                         prop_assert_eq!(ready, 3);
                         running += 1;
                     }
                     Effect::Close(v) => {
                         closes += 1;
-                        let closed = Effect::Record(ControlRecord::Closed { verdict: v.clone() });
+                        let closed = Effect::record(ControlRecord::Closed { verdict: v.clone() });
                         prop_assert_eq!(&effects[i - 1], &closed);
                     }
                     _ => {}
