@@ -1,10 +1,4 @@
 //! The documents say what the code does: every figure of a report stands in `docs/metrics.md`.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "tests: a missing part of the schema is a failure"
-)]
-
 use chimera_domain::report::schema;
 use serde_json::Value;
 
