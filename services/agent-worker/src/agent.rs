@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{ChatRequest, EngineClient, Message};
+use crate::lease::LeaseEnd;
 use crate::workload::prompt::NonceSource;
 use crate::workload::{
     self, Agent, AgentReport, Aggregates, DataError, DataSource, PromptBudget, STEPS, StepKind,
@@ -42,6 +43,8 @@ pub struct AgentContext<'a> {
     pub data_root: Option<&'a Path>,
     /// A user's prompt templates, over the built-in ones.
     pub templates_dir: Option<&'a Path>,
+    /// Once it has passed, nothing more is asked of the engine.
+    pub lease: LeaseEnd,
     /// Ends the agent early.
     pub cancel: CancellationToken,
 }
@@ -66,7 +69,7 @@ pub fn text_output(step: StepKind) -> &'static str {
 /// # Errors
 /// The first failure ends the agent: `data` for the data, the templates and an unknown workload,
 /// `request:<kind>` for a request (`request:truncated` for a prompt that cannot fit), `stopped`
-/// when `cancel` was tripped.
+/// when `cancel` was tripped, `fenced` when the lease had run out before a request.
 pub async fn run_agent(
     context: &AgentContext<'_>,
     emit: &mut impl FnMut(AgentRecord),
@@ -223,6 +226,10 @@ impl<E: FnMut(AgentRecord)> Run<'_, E> {
         );
         let mut headers = HeaderMap::new();
         span.in_scope(|| chimera_runtime::context::inject(&mut headers));
+        if !self.context.lease.is_ahead() {
+            let detail = format!("the lease had run out before the {} request", step.as_str());
+            return Err(failure("fenced", detail));
+        }
         let request = ChatRequest {
             request_id,
             step: step.as_str().to_owned(),

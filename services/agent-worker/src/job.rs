@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{AgentContext, run_agent};
 use crate::engine::{EngineClient, EngineConfig, Limits};
 use crate::launcher::Endpoint;
+use crate::lease::LeaseEnd;
 use crate::pin;
 
 /// Records of an agent that may wait for the recorder. An agent makes about a dozen; a full queue
@@ -51,6 +52,7 @@ pub(crate) const EVENT_CAPACITY: usize = 8;
 /// What the agent does, and on what.
 pub(crate) struct JobSpec {
     pub(crate) assignment: Assignment,
+    pub(crate) lease: LeaseEnd,
     pub(crate) worker: WorkerId,
     pub(crate) instance: InstanceId,
     pub(crate) endpoint: Endpoint,
@@ -194,6 +196,7 @@ async fn run(
         engine: &client,
         data_root: job.data_root.as_deref(),
         templates_dir: job.templates_dir.as_deref(),
+        lease: job.lease.clone(),
         cancel: cancel.clone(),
     };
     let failure = run_agent(&context, &mut |record| reporter.emit(record))

@@ -2,20 +2,23 @@
 //!
 //! - [`engine`]: the measuring path; [`probe`]: a quick look at one instance by it.
 //! - [`workload`]: what the agents do; [`agent`]: one agent's steps on one engine.
-//! - `job`: an agent on its own thread; `session`: the coordinator's commands and the lease.
+//! - `job`: an agent on its own thread; `driver`: one assignment from WARM to its last record;
+//!   `session`: the coordinator's commands.
 //! - `recorder`, [`spool`]: records to disk and bus.
-//! - [`launcher`]: the instance, attached or owned; `claim`, `fence`, `pin`: whose it is, whom to
-//!   obey, whether it is what was asked for.
+//! - [`launcher`]: the instance, attached or owned; `claim`, `fence`, `lease`, `pin`: whose it is, whom to
+//!   obey and until when, whether it is what was asked for.
 
 pub mod agent;
 mod claim;
 mod config;
 mod digest;
+mod driver;
 pub mod engine;
 mod error;
 mod fence;
 mod job;
 pub mod launcher;
+mod lease;
 mod pin;
 pub mod probe;
 mod recorder;
@@ -37,6 +40,7 @@ pub use config::{
 };
 pub use error::WorkerError;
 pub use fence::FenceError;
+pub use lease::LeaseEnd;
 
 use claim::Claim;
 use fence::Fence;

@@ -3,11 +3,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use chimera_domain::control::{Invalid, InvalidReason};
-use chimera_domain::event::AgentFailure;
-use chimera_domain::ids::{AgentKey, InstanceId, NodeId, WorkerId};
+use chimera_domain::ids::{InstanceId, NodeId, WorkerId};
 use chimera_domain::session::{Assignment, CoordinatorMessage, Hello, LegRef, WorkerMessage};
 use chimera_domain::units::MonoNs;
 use chimera_runtime::bus::Publisher;
@@ -19,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use crate::driver::{Driver, JobInput};
 use crate::engine::Limits;
-use crate::error::{WorkerError, chain};
+use crate::error::WorkerError;
 use crate::fence::Fence;
-use crate::job::{EVENT_CAPACITY, Job, JobEvent, JobSpec, RECORD_CAPACITY};
 use crate::launcher::{EngineSource, Launcher};
+use crate::lease::{Lease, LeaseEnd};
 use crate::pin;
-use crate::recorder::{self, RecordError, Recorded};
 
 /// Messages to the coordinator that may wait: a leg has six and a heartbeat a second; more means
 /// that the coordinator is away, and the fence ends the wait.
@@ -81,6 +78,7 @@ impl Worker {
         fence: &mut Fence,
         shutdown: &CancellationToken,
     ) -> Result<SessionEnd, WorkerError> {
+        let asked = clock::mono();
         let (outbox, messages) = mpsc::channel::<WorkerMessage>(OUTBOX_CAPACITY);
         if outbox.try_send(WorkerMessage::Hello(self.hello())).is_err() {
             return Ok(SessionEnd::Lost("the outbox was closed".to_owned()));
@@ -102,7 +100,7 @@ impl Worker {
                         "the coordinator's epoch {epoch} is lower than one obeyed before"
                     )));
                 }
-                Lease::new(heartbeat_ms, fence_ms)
+                Lease::new(heartbeat_ms, fence_ms, asked)
             }
             Ok(CoordinatorMessage::Refused { reason }) => return Ok(SessionEnd::Refused(reason)),
             Ok(_) => return Ok(SessionEnd::Lost("no welcome came first".to_owned())),
@@ -134,6 +132,7 @@ impl Worker {
         shutdown: &CancellationToken,
     ) -> Result<SessionEnd, WorkerError> {
         loop {
+            let expires = tokio::time::sleep(lease.left());
             // Every arm is cancel-safe: a tonic stream keeps its partial message, the interval
             // its next tick, the sleep its deadline.
             tokio::select! {
@@ -147,17 +146,16 @@ impl Worker {
                         return Ok(end);
                     }
                 }
-                _ = lease.beat.tick() => {
-                    lease.seq += 1;
-                    let message = WorkerMessage::Heartbeat { seq: lease.seq };
+                () = lease.due() => {
+                    let message = WorkerMessage::Heartbeat { seq: lease.heartbeat(clock::mono()) };
                     if outbox.try_send(message).is_err() {
                         return Ok(SessionEnd::Lost("the session is stuck".to_owned()));
                     }
                 }
-                () = tokio::time::sleep_until(lease.fence_at) => {
+                () = expires => {
                     // Earlier than the coordinator's own limit, so that the instance is free when
                     // the coordinator gives it to someone else.
-                    let detail = format!("no heartbeat acknowledged for {:?}", lease.fence);
+                    let detail = format!("no heartbeat acknowledged for {:?}", lease.fence());
                     return Ok(SessionEnd::Lost(detail));
                 }
             }
@@ -173,7 +171,7 @@ impl Worker {
         slot: &mut Slot,
     ) -> Result<Option<SessionEnd>, WorkerError> {
         match message {
-            CoordinatorMessage::HeartbeatAck { .. } => lease.renewed(),
+            CoordinatorMessage::HeartbeatAck { seq } => lease.acknowledged(seq),
             CoordinatorMessage::Ping { id } => {
                 let pong = WorkerMessage::Pong {
                     id,
@@ -184,7 +182,8 @@ impl Worker {
                 }
             }
             CoordinatorMessage::Reserve(assignment) => {
-                self.reserve(*assignment, outbox, fence, slot).await?;
+                self.reserve(*assignment, outbox, lease.end(), fence, slot)
+                    .await?;
             }
             CoordinatorMessage::Warm { leg } => {
                 if fence.admits(leg.epoch)? {
@@ -214,6 +213,7 @@ impl Worker {
         &self,
         assignment: Assignment,
         outbox: &mpsc::Sender<WorkerMessage>,
+        lease: &LeaseEnd,
         fence: &mut Fence,
         slot: &mut Slot,
     ) -> Result<(), WorkerError> {
@@ -229,7 +229,7 @@ impl Worker {
             Some(format!("epoch {} is stale", leg.epoch))
         };
         if refused.is_none() {
-            *slot = self.open(assignment, outbox.clone());
+            *slot = self.open(assignment, outbox.clone(), lease.clone());
         }
         send(
             outbox,
@@ -244,7 +244,12 @@ impl Worker {
     }
 
     /// Opens the slot for one assignment: a driver that waits for WARM.
-    fn open(&self, assignment: Assignment, outbox: mpsc::Sender<WorkerMessage>) -> Slot {
+    fn open(
+        &self,
+        assignment: Assignment,
+        outbox: mpsc::Sender<WorkerMessage>,
+        lease: LeaseEnd,
+    ) -> Slot {
         let cancel = CancellationToken::new();
         let (warm_tx, warm_rx) = oneshot::channel();
         let (commit_tx, commit_rx) = oneshot::channel();
@@ -253,6 +258,7 @@ impl Worker {
         let driver = Driver {
             job: JobInput {
                 assignment,
+                lease,
                 worker: self.id.clone(),
                 instance: self.instance.clone(),
                 limits: self.limits,
@@ -293,35 +299,9 @@ async fn next(
     }
 }
 
-async fn send(outbox: &mpsc::Sender<WorkerMessage>, message: WorkerMessage) {
+pub(crate) async fn send(outbox: &mpsc::Sender<WorkerMessage>, message: WorkerMessage) {
     if outbox.send(message).await.is_err() {
         tracing::debug!("the session has ended; its coordinator no longer hears this agent");
-    }
-}
-
-/// The lease as the worker keeps it.
-struct Lease {
-    beat: tokio::time::Interval,
-    seq: u64,
-    fence: Duration,
-    fence_at: tokio::time::Instant,
-}
-
-impl Lease {
-    fn new(heartbeat_ms: u64, fence_ms: u64) -> Self {
-        let mut beat = tokio::time::interval(Duration::from_millis(heartbeat_ms.max(10)));
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let fence = Duration::from_millis(fence_ms.max(100));
-        Self {
-            beat,
-            seq: 0,
-            fence,
-            fence_at: tokio::time::Instant::now() + fence,
-        }
-    }
-
-    fn renewed(&mut self) {
-        self.fence_at = tokio::time::Instant::now() + self.fence;
     }
 }
 
@@ -386,187 +366,6 @@ impl Slot {
                     tracing::error!(%error, "an agent's driver panicked");
                 }
             }
-        }
-    }
-}
-
-/// What of the worker goes into a job, before there is an endpoint.
-struct JobInput {
-    assignment: Assignment,
-    worker: WorkerId,
-    instance: InstanceId,
-    limits: Limits,
-    data_root: Option<PathBuf>,
-    templates_dir: Option<PathBuf>,
-}
-
-/// Takes one assignment from WARM to its last acknowledged record.
-struct Driver {
-    job: JobInput,
-    launcher: Arc<Mutex<Launcher>>,
-    publisher: Publisher,
-    spool_dir: PathBuf,
-    outbox: mpsc::Sender<WorkerMessage>,
-    cancel: CancellationToken,
-}
-
-impl Driver {
-    async fn run(
-        self,
-        warm: oneshot::Receiver<()>,
-        commit: oneshot::Receiver<MonoNs>,
-        closed: oneshot::Receiver<()>,
-    ) {
-        let cancel = self.cancel.clone();
-        tokio::select! {
-            warm = warm => if warm.is_err() { return },
-            () = cancel.cancelled() => return,
-        }
-        let launched = tokio::select! {
-            launched = async { self.launcher.lock().await.ensure(&self.job.assignment.agent).await } => launched,
-            // Dropping a half-started engine kills it.
-            () = cancel.cancelled() => return,
-        };
-        let leg = self.job.assignment.leg_ref.clone();
-        let agent = self.job.assignment.agent.id.clone();
-        let endpoint = match launched {
-            Ok(endpoint) => endpoint,
-            Err(error) => {
-                let detail = chain(&error);
-                let why = Invalid {
-                    reason: InvalidReason::NotReady,
-                    detail,
-                };
-                send(&self.outbox, WorkerMessage::NotReady { leg, agent, why }).await;
-                return;
-            }
-        };
-        let (records_tx, records_rx) = mpsc::channel(RECORD_CAPACITY);
-        let (events_tx, mut events) = mpsc::channel(EVENT_CAPACITY);
-        let key = AgentKey {
-            experiment: leg.experiment.clone(),
-            run: leg.run.clone(),
-            attempt: leg.attempt,
-            agent: agent.clone(),
-        };
-        let mut recorder = tokio::task::JoinSet::new();
-        recorder.spawn(recorder::record(
-            self.publisher.clone(),
-            self.spool_dir.clone(),
-            key,
-            leg.epoch,
-            records_rx,
-        ));
-        let JobInput {
-            assignment,
-            worker,
-            instance,
-            limits,
-            data_root,
-            templates_dir,
-        } = self.job;
-        let job = Job {
-            spec: JobSpec {
-                assignment,
-                worker,
-                instance,
-                endpoint,
-                limits,
-                data_root,
-                templates_dir,
-            },
-            records: records_tx,
-            events: events_tx,
-            commit,
-            cancel: cancel.clone(),
-        };
-        let thread = match job.spawn() {
-            Ok(thread) => thread,
-            Err(error) => {
-                let detail = format!("no thread for the agent: {error}");
-                let why = Invalid {
-                    reason: InvalidReason::NotReady,
-                    detail,
-                };
-                send(&self.outbox, WorkerMessage::NotReady { leg, agent, why }).await;
-                return;
-            }
-        };
-        let mut ended = None;
-        // Closed when the thread ends, whatever it ended of.
-        while let Some(event) = events.recv().await {
-            let (leg, agent) = (leg.clone(), agent.clone());
-            let message = match event {
-                JobEvent::Ready { pin, warm_ns } => WorkerMessage::Ready {
-                    leg,
-                    agent,
-                    pin,
-                    warm_ns,
-                },
-                JobEvent::NotReady(why) => WorkerMessage::NotReady { leg, agent, why },
-                JobEvent::Started { planned, actual } => WorkerMessage::Started {
-                    leg,
-                    agent,
-                    planned,
-                    actual,
-                },
-                JobEvent::Idle => WorkerMessage::Idle { leg, agent },
-                JobEvent::Ended { at, failure } => {
-                    ended = Some((at, failure));
-                    continue;
-                }
-            };
-            send(&self.outbox, message).await;
-        }
-        let panicked = thread.is_finished() && thread.join().is_err();
-        let recorded = match recorder.join_next().await {
-            Some(Ok(recorded)) => recorded,
-            _ => Err(RecordError::Lost),
-        };
-        let Some((at, failure)) = ended.or_else(|| {
-            panicked.then(|| {
-                let detail = "the agent's thread panicked".to_owned();
-                (
-                    clock::mono(),
-                    Some(AgentFailure {
-                        label: "panic".to_owned(),
-                        detail,
-                    }),
-                )
-            })
-        }) else {
-            return;
-        };
-        let (records, sha256, storage, spool) = match recorded {
-            Ok(Recorded { end, spool }) => (end.records, end.sha256, None, Some(spool)),
-            Err(error) => {
-                let detail = chain(&error);
-                let failure = AgentFailure {
-                    label: "storage".to_owned(),
-                    detail,
-                };
-                (0, String::new(), Some(failure), None)
-            }
-        };
-        let failure = failure.or(storage);
-        send(
-            &self.outbox,
-            WorkerMessage::Finished {
-                leg,
-                agent,
-                at,
-                failure,
-                records,
-                sha256,
-            },
-        )
-        .await;
-        // Until the coordinator has closed the leg the local copy may be the only whole one.
-        if closed.await.is_ok()
-            && let Some(spool) = spool
-            && let Err(error) = spool.remove()
-        {
-            tracing::warn!(%error, "a spool file of a closed leg stays behind");
         }
     }
 }

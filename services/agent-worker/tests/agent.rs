@@ -9,6 +9,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use agent_worker::LeaseEnd;
 use agent_worker::agent::{AgentContext, run_agent};
 use agent_worker::engine::{EngineClient, EngineConfig, Limits};
 use agent_worker::workload::Aggregates;
@@ -69,6 +70,16 @@ async fn run(
     data_root: Option<&Path>,
     cancel: &CancellationToken,
 ) -> (Vec<AgentRecord>, Result<(), AgentFailure>) {
+    run_until(engine, assignment, data_root, LeaseEnd::never(), cancel).await
+}
+
+async fn run_until(
+    engine: &FakeEngine,
+    assignment: &Assignment,
+    data_root: Option<&Path>,
+    lease: LeaseEnd,
+    cancel: &CancellationToken,
+) -> (Vec<AgentRecord>, Result<(), AgentFailure>) {
     let agent = &assignment.agent;
     let config = EngineConfig {
         limits: Limits {
@@ -89,6 +100,7 @@ async fn run(
         engine: &client,
         data_root,
         templates_dir: None,
+        lease,
         cancel: cancel.clone(),
     };
     let mut records = Vec::new();
@@ -357,4 +369,21 @@ async fn stopping_ends_it_before_and_during_a_request() {
         requests(&records)[0].error.as_ref().unwrap().kind,
         RequestErrorKind::Cancelled
     );
+}
+
+#[tokio::test]
+async fn an_agent_whose_lease_has_run_out_asks_nothing() {
+    let engine = engine(EngineKind::Ollama);
+    let assignment = assignment("collector", EngineKind::Ollama);
+    let over = LeaseEnd::at(chimera_runtime::clock::mono());
+    let cancel = CancellationToken::new();
+    let (records, result) = run_until(&engine, &assignment, None, over, &cancel).await;
+    let failure = result.unwrap_err();
+    assert_eq!(failure.label, "fenced");
+    assert!(
+        failure.detail.contains("analysis request"),
+        "{}",
+        failure.detail
+    );
+    assert!(requests(&records).is_empty() && engine.truth().is_empty());
 }

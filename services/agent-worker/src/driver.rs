@@ -1,0 +1,206 @@
+//! Drives one assignment from WARM to its last acknowledged record: engine, agent thread, recorder.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chimera_domain::control::{Invalid, InvalidReason};
+use chimera_domain::event::AgentFailure;
+use chimera_domain::ids::{AgentKey, InstanceId, WorkerId};
+use chimera_domain::session::{Assignment, WorkerMessage};
+use chimera_domain::units::MonoNs;
+use chimera_runtime::bus::Publisher;
+use chimera_runtime::clock;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Limits;
+use crate::error::chain;
+use crate::job::{EVENT_CAPACITY, Job, JobEvent, JobSpec, RECORD_CAPACITY};
+use crate::launcher::Launcher;
+use crate::lease::LeaseEnd;
+use crate::recorder::{self, RecordError, Recorded};
+use crate::session::send;
+
+/// What of the worker goes into a job, before there is an endpoint.
+pub(crate) struct JobInput {
+    pub(crate) assignment: Assignment,
+    pub(crate) lease: LeaseEnd,
+    pub(crate) worker: WorkerId,
+    pub(crate) instance: InstanceId,
+    pub(crate) limits: Limits,
+    pub(crate) data_root: Option<PathBuf>,
+    pub(crate) templates_dir: Option<PathBuf>,
+}
+
+/// Takes one assignment from WARM to its last acknowledged record.
+pub(crate) struct Driver {
+    pub(crate) job: JobInput,
+    pub(crate) launcher: Arc<Mutex<Launcher>>,
+    pub(crate) publisher: Publisher,
+    pub(crate) spool_dir: PathBuf,
+    pub(crate) outbox: mpsc::Sender<WorkerMessage>,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl Driver {
+    pub(crate) async fn run(
+        self,
+        warm: oneshot::Receiver<()>,
+        commit: oneshot::Receiver<MonoNs>,
+        closed: oneshot::Receiver<()>,
+    ) {
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            warm = warm => if warm.is_err() { return },
+            () = cancel.cancelled() => return,
+        }
+        let launched = tokio::select! {
+            launched = async { self.launcher.lock().await.ensure(&self.job.assignment.agent).await } => launched,
+            // Dropping a half-started engine kills it.
+            () = cancel.cancelled() => return,
+        };
+        let leg = self.job.assignment.leg_ref.clone();
+        let agent = self.job.assignment.agent.id.clone();
+        let endpoint = match launched {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                let detail = chain(&error);
+                let why = Invalid {
+                    reason: InvalidReason::NotReady,
+                    detail,
+                };
+                send(&self.outbox, WorkerMessage::NotReady { leg, agent, why }).await;
+                return;
+            }
+        };
+        let (records_tx, records_rx) = mpsc::channel(RECORD_CAPACITY);
+        let (events_tx, mut events) = mpsc::channel(EVENT_CAPACITY);
+        let key = AgentKey {
+            experiment: leg.experiment.clone(),
+            run: leg.run.clone(),
+            attempt: leg.attempt,
+            agent: agent.clone(),
+        };
+        let mut recorder = tokio::task::JoinSet::new();
+        recorder.spawn(recorder::record(
+            self.publisher.clone(),
+            self.spool_dir.clone(),
+            key,
+            leg.epoch,
+            records_rx,
+        ));
+        let JobInput {
+            assignment,
+            lease,
+            worker,
+            instance,
+            limits,
+            data_root,
+            templates_dir,
+        } = self.job;
+        let job = Job {
+            spec: JobSpec {
+                assignment,
+                lease,
+                worker,
+                instance,
+                endpoint,
+                limits,
+                data_root,
+                templates_dir,
+            },
+            records: records_tx,
+            events: events_tx,
+            commit,
+            cancel: cancel.clone(),
+        };
+        let thread = match job.spawn() {
+            Ok(thread) => thread,
+            Err(error) => {
+                let detail = format!("no thread for the agent: {error}");
+                let why = Invalid {
+                    reason: InvalidReason::NotReady,
+                    detail,
+                };
+                send(&self.outbox, WorkerMessage::NotReady { leg, agent, why }).await;
+                return;
+            }
+        };
+        let mut ended = None;
+        // Closed when the thread ends, whatever it ended of.
+        while let Some(event) = events.recv().await {
+            let (leg, agent) = (leg.clone(), agent.clone());
+            let message = match event {
+                JobEvent::Ready { pin, warm_ns } => WorkerMessage::Ready {
+                    leg,
+                    agent,
+                    pin,
+                    warm_ns,
+                },
+                JobEvent::NotReady(why) => WorkerMessage::NotReady { leg, agent, why },
+                JobEvent::Started { planned, actual } => WorkerMessage::Started {
+                    leg,
+                    agent,
+                    planned,
+                    actual,
+                },
+                JobEvent::Idle => WorkerMessage::Idle { leg, agent },
+                JobEvent::Ended { at, failure } => {
+                    ended = Some((at, failure));
+                    continue;
+                }
+            };
+            send(&self.outbox, message).await;
+        }
+        let panicked = thread.is_finished() && thread.join().is_err();
+        let recorded = match recorder.join_next().await {
+            Some(Ok(recorded)) => recorded,
+            _ => Err(RecordError::Lost),
+        };
+        let Some((at, failure)) = ended.or_else(|| {
+            panicked.then(|| {
+                let detail = "the agent's thread panicked".to_owned();
+                (
+                    clock::mono(),
+                    Some(AgentFailure {
+                        label: "panic".to_owned(),
+                        detail,
+                    }),
+                )
+            })
+        }) else {
+            return;
+        };
+        let (records, sha256, storage, spool) = match recorded {
+            Ok(Recorded { end, spool }) => (end.records, end.sha256, None, Some(spool)),
+            Err(error) => {
+                let detail = chain(&error);
+                let failure = AgentFailure {
+                    label: "storage".to_owned(),
+                    detail,
+                };
+                (0, String::new(), Some(failure), None)
+            }
+        };
+        let failure = failure.or(storage);
+        send(
+            &self.outbox,
+            WorkerMessage::Finished {
+                leg,
+                agent,
+                at,
+                failure,
+                records,
+                sha256,
+            },
+        )
+        .await;
+        // Until the coordinator has closed the leg the local copy may be the only whole one.
+        if closed.await.is_ok()
+            && let Some(spool) = spool
+            && let Err(error) = spool.remove()
+        {
+            tracing::warn!(%error, "a spool file of a closed leg stays behind");
+        }
+    }
+}
