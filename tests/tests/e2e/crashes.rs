@@ -16,7 +16,7 @@ use chimera_wire::subject::{Filter, StreamName, Subject, msg_id_agent};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{LIMIT, attach, engines, ms, reasons, run};
+use crate::support::{LIMIT, attach, engines, ms, reasons, run, until};
 
 /// Tokens and times of a request long enough to be struck in its middle: half a second.
 fn slow() -> Script {
@@ -210,15 +210,6 @@ async fn killed_nats_loses_nothing_that_was_acknowledged() {
     for name in ["w01", "w02"] {
         let spool = stack.dir().join("workers").join(name).join("spool");
         until(|| std::fs::read_dir(&spool).unwrap().next().is_none()).await;
-    }
-}
-
-/// Waits for a condition of the test's own making.
-async fn until(condition: impl Fn() -> bool) {
-    let deadline = clock::deadline(LIMIT);
-    while !condition() {
-        assert!(clock::mono() < deadline, "the condition was not met");
-        tokio::time::sleep(ms(5)).await;
     }
 }
 

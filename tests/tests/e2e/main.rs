@@ -16,5 +16,9 @@
 
 mod bundle;
 mod crashes;
+mod faults;
 mod gain;
+mod gang;
+mod records;
+mod stalls;
 mod support;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chimera_domain::options::EngineKind;
 use chimera_domain::report::{Report, RunReport};
+use chimera_runtime::clock;
 use chimera_testkit::fake_engine::{Capacity, FakeConfig, FakeEngine, Script};
 use chimera_tests::stack::Stack;
 
@@ -50,6 +51,15 @@ pub(crate) async fn attach(stack: &mut Stack, kind: EngineKind, engines: &[FakeE
 
 pub(crate) fn worker(index: usize) -> String {
     format!("w{:02}", index + 1)
+}
+
+/// Waits for a condition that the test can see by itself.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    let deadline = clock::deadline(LIMIT);
+    while !condition() {
+        assert!(clock::mono() < deadline, "the condition was not met");
+        tokio::time::sleep(ms(5)).await;
+    }
 }
 
 /// The run of a report's only test.
