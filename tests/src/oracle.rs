@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use chimera_domain::control::{ControlEvent, ControlRecord, LegVerdict};
+use chimera_domain::event::RequestErrorKind;
 use chimera_domain::ids::{ExperimentId, RunId};
 use chimera_domain::report::{LegReport, Report, RequestReport};
 use chimera_runtime::clock;
@@ -165,13 +166,26 @@ fn as_the_engines_counted(report: &Report, engines: &[FakeEngine]) -> Result<()>
         return Ok(());
     }
     for request in requests(report) {
-        let truth = truth(engines, request)?;
-        if let Some(error) = &request.error {
+        let class = request.error.as_ref().map(|error| error.kind);
+        let truth = match (truth(engines, request), class) {
+            (Ok(truth), _) => truth,
+            // Given up before the engine had read it whole, or never delivered.
+            (
+                Err(_),
+                Some(
+                    RequestErrorKind::Cancelled
+                    | RequestErrorKind::Connect
+                    | RequestErrorKind::ConnectTimeout,
+                ),
+            ) => continue,
+            (Err(error), _) => return Err(error),
+        };
+        if let Some(class) = class {
             ensure!(
-                truth.ended != Ended::Whole || error.kind.as_str() == "cancelled",
+                truth.ended != Ended::Whole || class == RequestErrorKind::Cancelled,
                 "{} was answered whole and is reported as {}",
                 request.request_id,
-                error.kind.as_str()
+                class.as_str()
             );
             continue;
         }

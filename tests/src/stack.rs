@@ -11,6 +11,7 @@ use chimera_domain::ids::ExperimentId;
 use chimera_domain::options::EngineKind;
 use chimera_domain::report::Report;
 use chimera_domain::session::{Progress, WorkerInfo};
+use chimera_domain::spec;
 use chimera_runtime::bus::Bus;
 use chimera_runtime::{clock, config};
 use chimera_testkit::nats::TestNats;
@@ -281,14 +282,17 @@ impl Stack {
             .context("no connection to the coordinator")?)
     }
 
-    /// Hands a spec in, as it is.
+    /// Hands a spec in as it is, past the command line's own check.
     ///
     /// # Errors
     /// The coordinator's refusal.
-    pub async fn submit(&self, toml: &str) -> Result<ExperimentId> {
+    pub async fn submit(&self, spec: &str) -> Result<ExperimentId> {
         let spec = SpecDocument {
-            format: SpecFormat::Toml,
-            text: toml.to_owned(),
+            format: match spec::SpecFormat::of(spec) {
+                spec::SpecFormat::Toml => SpecFormat::Toml,
+                spec::SpecFormat::Json => SpecFormat::Json,
+            },
+            text: spec.to_owned(),
         };
         let request = pb::SubmitRequest::from(Submission {
             spec,

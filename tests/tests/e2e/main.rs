@@ -19,6 +19,8 @@ mod crashes;
 mod faults;
 mod gain;
 mod gang;
+mod person;
+mod real;
 mod records;
 mod stalls;
 mod support;

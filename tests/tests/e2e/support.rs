@@ -1,12 +1,16 @@
 //! What several tests begin with.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chimera_domain::options::EngineKind;
 use chimera_domain::report::{Report, RunReport};
-use chimera_runtime::clock;
+use chimera_runtime::nats_server::PROGRAM_VARIABLE;
+use chimera_runtime::process::ChildSpec;
+use chimera_runtime::{clock, config};
 use chimera_testkit::fake_engine::{Capacity, FakeConfig, FakeEngine, Script};
 use chimera_tests::stack::Stack;
+use chimera_tests::{process, skipped};
 
 /// Longest wait for a short experiment; a hundred times what it takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -51,6 +55,29 @@ pub(crate) async fn attach(stack: &mut Stack, kind: EngineKind, engines: &[FakeE
 
 pub(crate) fn worker(index: usize) -> String {
     format!("w{:02}", index + 1)
+}
+
+/// The nats-server that `chimera bench` is to start; `None`, said aloud, where there is none and
+/// none is required.
+pub(crate) fn nats_or_skip(test: &str) -> Option<PathBuf> {
+    match config::find_program(PROGRAM_VARIABLE, "nats-server") {
+        Ok(program) => Some(program),
+        Err(error) => {
+            let required = config::env_flag("CHIMERA_REQUIRE_NATS") || config::env_flag("CI");
+            assert!(!required, "{test} needs nats-server: {error}");
+            skipped(test, error);
+            None
+        }
+    }
+}
+
+/// A `chimera bench` in folder `dir`, which is also its cache's.
+pub(crate) fn bench(dir: &Path, nats: &Path, arguments: &[String]) -> ChildSpec {
+    process::spec("chimera", dir, &dir.join("bench.log"))
+        .unwrap()
+        .env(PROGRAM_VARIABLE, nats)
+        .arg("bench")
+        .args(arguments)
 }
 
 /// Waits for a condition that the test can see by itself.
