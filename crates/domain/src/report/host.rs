@@ -84,7 +84,7 @@ impl<'a> Nodes<'a> {
             Some(EngineHost {
                 agent: agent.id().clone(),
                 pid,
-                cores_used: series.cpu_cores_used(pid, from, to),
+                cores_used: series.tree_cores_used(pid, from, to),
             })
         });
         Some(RunHost {

@@ -228,7 +228,7 @@ pub struct RunHost {
     pub engines: Vec<EngineHost>,
 }
 
-/// Processor use of one engine process during a together leg.
+/// Processor use of one engine, its process and those below it, during a together leg.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EngineHost {
     /// Whose engine.

@@ -144,6 +144,29 @@ impl<'a> Series<'a> {
         Some(used / ns_to_s(to.since(from)?))
     }
 
+    /// Cores that a process and all processes below it kept busy from `from` to `to`, on average: an
+    /// Ollama server computes in a runner that it starts.
+    ///
+    /// *Shape*: of the processes below it those that are engines by name; others are not read.
+    /// *Undefined when* [`Self::cpu_cores_used`] is, of the process or of one below it: a child that
+    /// began or ended in between has used an unknown part.
+    #[must_use]
+    pub fn tree_cores_used(&self, pid: u32, from: MonoNs, to: MonoNs) -> Option<f64> {
+        let inside = || self.between(from, to).iter().flat_map(|s| &s.processes);
+        let mut tree = BTreeSet::from([pid]);
+        loop {
+            let below = inside().filter(|p| p.parent_pid.is_some_and(|up| tree.contains(&up)));
+            let below: Vec<u32> = below.map(|p| p.pid).collect();
+            let before = tree.len();
+            tree.extend(below);
+            if tree.len() == before {
+                break;
+            }
+        }
+        let used = tree.iter().map(|pid| self.cpu_cores_used(*pid, from, to));
+        used.sum()
+    }
+
     /// Cores that all processes of the host kept busy from `from` to `to`, on average.
     ///
     /// *Undefined when* as in [`Self::cpu_cores_used`].

@@ -229,3 +229,43 @@ proptest! {
         );
     }
 }
+
+/// The server (7) starts a runner (8), which starts a helper (9); 10 is somebody else's.
+fn with_children(tick: u64, from: u64, to: u64) -> Sample {
+    let mut sample = sample(tick);
+    let server = sample.processes[0].clone();
+    let child = |pid, parent, cores: f64| ProcessSample {
+        pid,
+        parent_pid: Some(parent),
+        cpu_seconds: server.cpu_seconds.map(|seconds| seconds / 1.5 * cores),
+        ..server.clone()
+    };
+    sample
+        .processes
+        .extend([child(8, 7, 0.75), child(10, 1, 4.0)]);
+    if (from..to).contains(&tick) {
+        sample.processes.push(child(9, 8, 0.5));
+    }
+    sample
+}
+
+#[test]
+fn an_engine_is_its_process_and_all_below_it() {
+    let whole: Vec<Sample> = (0..50).map(|tick| with_children(tick, 0, 50)).collect();
+    let batches = [batch(1, whole)];
+    let series = Series::new(&batches);
+    close(series.cpu_cores_used(7, at(3), at(40)), 1.5);
+    close(series.tree_cores_used(7, at(3), at(40)), 2.75);
+    close(series.tree_cores_used(8, at(3), at(40)), 1.25);
+    close(series.tree_cores_used(10, at(3), at(40)), 4.0);
+    assert_eq!(series.tree_cores_used(11, at(3), at(40)), None);
+}
+
+#[test]
+fn a_child_of_a_part_of_the_time_leaves_its_engine_unmeasured() {
+    let part: Vec<Sample> = (0..50).map(|tick| with_children(tick, 10, 20)).collect();
+    let batches = [batch(1, part)];
+    let series = Series::new(&batches);
+    assert_eq!(series.tree_cores_used(7, at(3), at(40)), None);
+    close(series.tree_cores_used(7, at(25), at(40)), 2.25);
+}
