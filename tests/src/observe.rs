@@ -252,12 +252,11 @@ pub async fn agent_streams(
             continue;
         };
         let stream = streams.entry((key, event.epoch)).or_default();
-        if stream.records.contains_key(&event.n) {
-            stream.duplicates += 1;
-        } else {
-            stream
-                .records
-                .insert(event.n, (event, message.payload.to_vec()));
+        match stream.records.entry(event.n) {
+            std::collections::btree_map::Entry::Occupied(_) => stream.duplicates += 1,
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert((event, message.payload.to_vec()));
+            }
         }
     }
     for ((key, _), stream) in &mut streams {

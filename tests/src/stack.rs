@@ -277,9 +277,9 @@ impl Stack {
     }
 
     async fn control(&self) -> Result<ControlClient<Channel>> {
-        Ok(ControlClient::connect(self.server())
+        ControlClient::connect(self.server())
             .await
-            .context("no connection to the coordinator")?)
+            .context("no connection to the coordinator")
     }
 
     /// Hands a spec in as it is, past the command line's own check.

@@ -10,6 +10,8 @@
 //! - `person`: wrong input, Ctrl-C. `real`: a real model, where there is one.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "tests stop at the first surprise"
 )]

@@ -111,10 +111,7 @@ fn judge(test: &str, report: &Report, run: &RunReport) {
             &format!("{test}.{}.cores_used", engine.agent),
             format!("{cores:.2}"),
         );
-        assert!(
-            cores > 0.2,
-            "an engine that computes uses a core: {host:?}"
-        );
+        assert!(cores > 0.2, "an engine that computes uses a core: {host:?}");
     }
     measured(
         &format!("{test}.concurrency_gain"),
