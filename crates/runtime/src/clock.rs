@@ -3,20 +3,20 @@
 //! Durations and orders come from `CLOCK_MONOTONIC`, which every process of a host shares within
 //! one boot. The wall clock is read only to say *when* something happened to a person.
 
+use std::num::NonZeroU64;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use chimera_domain::units::{BootId, ClockReading, MonoNs};
+use rustix::thread::{clock_nanosleep_absolute, set_current_timer_slack};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// How many readings [`reading`] takes; it keeps the one whose two clocks lie closest together.
 const READING_TRIES: u32 = 5;
 /// [`sleep_until`] leaves tokio's timer this long before the instant: the timer's wheel has a
-/// resolution of 1 ms and rounds up.
-const SPIN_NS: u64 = 1_500_000;
-/// Below this distance [`sleep_until`] no longer gives way to other tasks: one poll of another
-/// task may take longer than what is left.
-const HARD_SPIN_NS: u64 = 60_000;
+/// resolution of 1 ms and rounds up, and on a busy machine the task is polled late.
+const BLOCK_NS: u64 = 3_000_000;
+const NS_PER_S: u64 = 1_000_000_000;
 
 /// Now, on the host's monotonic clock.
 ///
@@ -98,29 +98,52 @@ pub fn deadline(after: Duration) -> MonoNs {
 /// Waits for an instant of the monotonic clock, precisely; returns the instant at which it really
 /// went on, never before `instant`.
 ///
-/// Cost: up to 1.5 ms of one core. tokio's timer serves until 1.5 ms before the instant, then the
-/// task yields to others between looks at the clock, and the last 60 us are a busy wait. Use it for
-/// start barriers, not for pacing. Cancel-safe: dropping it leaves nothing behind. Needs a real
-/// (not paused) tokio clock.
+/// tokio's timer serves until 3 ms before the instant; then it **blocks its thread** in the kernel,
+/// so it is for a runtime of one's own, as an agent has. Why not a busy wait: where more agents than
+/// cores wait for one instant, each spins while another should be on its way, and they start whole
+/// time slices apart. A sleeper costs nothing and is woken by the timer's interrupt within some
+/// 50 us. At the end it gives way once, so that whoever was woken on the same core at the same
+/// instant passes too before either begins to work.
+///
+/// Use it for start barriers, not for pacing. Cancel-safe: dropping it leaves nothing behind. Needs
+/// a real (not paused) tokio clock.
 pub async fn sleep_until(instant: MonoNs) -> MonoNs {
-    let coarse = until(instant).saturating_sub(Duration::from_nanos(SPIN_NS));
+    let coarse = until(instant).saturating_sub(Duration::from_nanos(BLOCK_NS));
     if !coarse.is_zero() {
         tokio::time::sleep(coarse).await;
     }
-    loop {
+    if mono() < instant
+        && let Err(error) = set_current_timer_slack(NonZeroU64::new(1))
+    {
+        // Some sandboxes refuse it; the kernel's default then adds up to 50 us.
+        tracing::debug!(%error, "the timer slack stays at the kernel's default");
+    }
+    let target = to_timespec(instant);
+    let went = loop {
         let now = mono();
-        match instant.since(now) {
-            None | Some(0) => return now,
-            Some(left) if left > HARD_SPIN_NS => tokio::task::yield_now().await,
-            Some(_) => std::hint::spin_loop(),
+        if now >= instant {
+            break now;
         }
+        // An error means a signal came: the loop goes on with what is left.
+        if clock_nanosleep_absolute(rustix::thread::ClockId::Monotonic, &target).is_err() {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::yield_now();
+    went
+}
+
+fn to_timespec(instant: MonoNs) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(instant.0 / NS_PER_S).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(instant.0 % NS_PER_S).unwrap_or_default(),
     }
 }
 
 fn to_ns(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+    seconds.saturating_mul(NS_PER_S).saturating_add(nanos)
 }
 
 #[cfg(test)]

@@ -242,3 +242,37 @@ async fn gain_of_an_engine_that_halves() {
     })
     .await;
 }
+
+/// More agents than cores, often: a start is a race for the processor that every agent enters at the
+/// same instant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn starts_are_together() {
+    const STARTS: u32 = 20;
+    let _alone = gate::alone().await;
+    let kind = EngineKind::Openai;
+    let engines = engines_on(
+        kind,
+        4,
+        &Script::timed(ms(20), ms(1)),
+        Capacity::independent,
+    );
+    let Some(mut stack) = Stack::start("starts").await.unwrap() else {
+        return;
+    };
+    attach(&mut stack, kind, &engines).await;
+    let spec = Spec {
+        runs: STARTS,
+        ..Spec::on("starts", kind, &engines)
+    };
+    let experiment = stack.submit(&spec.toml()).await.unwrap();
+    stack.outcome(&experiment, LIMIT).await.unwrap();
+    let report = oracle::check(&stack, &experiment, &engines).await.unwrap();
+    let runs = &report.tests[0].runs;
+    let mut skews: Vec<f64> = runs.iter().map(|run| run.start_skew_ms.unwrap()).collect();
+    skews.sort_by(f64::total_cmp);
+    let at = |q| quantile(&skews, q).unwrap();
+    measured("starts.skew_p50_ms", format!("{:.3}", at(0.5)));
+    measured("starts.skew_p90_ms", format!("{:.3}", at(0.9)));
+    measured("starts.skew_max_ms", format!("{:.3}", at(1.0)));
+    assert!(at(0.5) < 5.0, "{skews:?}");
+}
