@@ -187,8 +187,7 @@ async fn run(
         reporter.end(clock::mono(), Some(failure));
         return;
     };
-    clock::sleep_until(planned).await;
-    let actual = clock::mono();
+    let actual = clock::sleep_until(planned).await;
     reporter.emit(AgentRecord::Started(Started { planned, actual }));
     reporter.tell(JobEvent::Started { planned, actual });
     let context = AgentContext {
