@@ -16,7 +16,7 @@ use chimera_tests::{gate, measured, observe, oracle};
 use crate::support::{LIMIT, attach, engines_on, ms, run};
 
 /// Rounds until one is good.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 5;
 const TOKENS: u32 = 100;
 
 /// The engine of the acceptance: TTFT 200 ms, gap 20 ms.
