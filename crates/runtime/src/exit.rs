@@ -76,6 +76,23 @@ pub fn describe(error: &anyhow::Error) -> String {
     text
 }
 
+/// An error and its causes on one line, for a message that crosses a process or stands inside
+/// another. A cause that was said already is left out.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        if !words.contains(&cause_words) {
+            words.push_str(": ");
+            words.push_str(&cause_words);
+        }
+        source = cause.source();
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

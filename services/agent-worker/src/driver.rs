@@ -10,11 +10,11 @@ use chimera_domain::session::{Assignment, WorkerMessage};
 use chimera_domain::units::MonoNs;
 use chimera_runtime::bus::Publisher;
 use chimera_runtime::clock;
+use chimera_runtime::exit::chain;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Limits;
-use crate::error::chain;
 use crate::job::{EVENT_CAPACITY, Job, JobEvent, JobSpec, RECORD_CAPACITY};
 use crate::launcher::Launcher;
 use crate::lease::LeaseEnd;
@@ -152,7 +152,9 @@ impl Driver {
             };
             send(&self.outbox, message).await;
         }
-        let panicked = thread.is_finished() && thread.join().is_err();
+        // Its senders are gone, but a panic may still be unwinding: only the join tells.
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        let panicked = !matches!(joined, Ok(Ok(())));
         let recorded = match recorder.join_next().await {
             Some(Ok(recorded)) => recorded,
             _ => Err(RecordError::Lost),

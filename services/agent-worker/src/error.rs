@@ -30,18 +30,3 @@ pub enum WorkerError {
         source: tonic::transport::Error,
     },
 }
-
-/// An error and its causes on one line, for a message that crosses a process.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_words = cause.to_string();
-        if !words.contains(&cause_words) {
-            words.push_str(": ");
-            words.push_str(&cause_words);
-        }
-        source = cause.source();
-    }
-    words
-}

@@ -132,37 +132,53 @@ impl Ingest {
         let Some(span) = Span::of(&records.control) else {
             return Ok(());
         };
+        let mut last = 0;
+        let mut ended = false;
+        let mut held = self.bus.replay(StreamName::Tel, &Filter::Tel, 0);
+        while let Some(message) = held.next().await {
+            let message = message?;
+            last = message.sequence;
+            ended |= self.take_batch(&message, &span, records).await?;
+        }
+        if ended {
+            return Ok(());
+        }
         let give_up = tokio::time::sleep(TELEMETRY_WAIT);
         tokio::pin!(give_up);
-        let mut messages = self.bus.follow(StreamName::Tel, &Filter::Tel, 0);
-        // What the stream holds already is read whole; the limit is on what is still to come.
-        let mut pending = self.bus.replay(StreamName::Tel, &Filter::Tel, 0);
-        let mut held = 0;
-        while let Some(message) = pending.next().await {
-            held = message?.sequence;
-        }
+        let mut coming = self.bus.follow(StreamName::Tel, &Filter::Tel, last + 1);
         loop {
             let message = tokio::select! {
-                biased;
-                message = messages.next() => message,
+                message = coming.next() => message,
                 () = &mut give_up => None,
             };
             let Some(message) = message else {
                 return Ok(());
             };
-            let message = message?;
-            match decode_batch(&message) {
-                Ok(Some(batch)) => {
-                    let reaches_end = span.is_covered_by(&batch) && message.sequence >= held;
-                    if span.overlaps(&batch) {
-                        records.telemetry.push(batch);
-                    }
-                    if reaches_end {
-                        return Ok(());
-                    }
+            if self.take_batch(&message?, &span, records).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Keeps a batch of the experiment's time; says whether it reaches the experiment's end.
+    async fn take_batch(
+        &self,
+        message: &StoredMessage,
+        span: &Span,
+        records: &mut Records,
+    ) -> Result<bool, IngestError> {
+        match decode_batch(message) {
+            Ok(Some(batch)) => {
+                let reaches_end = span.is_covered_by(&batch);
+                if span.overlaps(&batch) {
+                    records.telemetry.push(batch);
                 }
-                Ok(None) => {}
-                Err(error) => self.bury(&message, &error, records).await?,
+                Ok(reaches_end)
+            }
+            Ok(None) => Ok(false),
+            Err(error) => {
+                self.bury(message, &error, records).await?;
+                Ok(false)
             }
         }
     }

@@ -104,7 +104,7 @@ impl Watcher {
                     return;
                 }
                 Err(error) => {
-                    last = chimera_runtime::exit::describe(&anyhow::Error::from(error));
+                    last = chimera_runtime::exit::chain(&error);
                     tracing::error!(attempt, %last, "the analysis failed");
                 }
             }

@@ -12,9 +12,11 @@ use chimera_domain::plan;
 use chimera_domain::session::Progress;
 use chimera_domain::spec::{self, FlagSpec, Instances, ValidSpec};
 use chimera_runtime::config::cache_dir;
-use chimera_runtime::exit::UsageError;
+use chimera_runtime::exit::{UsageError, chain};
 use chimera_runtime::{clock, host, process, shutdown};
 use chimera_wire::api;
+use time::OffsetDateTime;
+use time::macros::format_description;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{BenchArgs, UpArgs};
@@ -98,7 +100,7 @@ async fn prepare(args: &BenchArgs) -> anyhow::Result<Job> {
     args.check()?;
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => Path::new("results").join(timestamp(clock::wall_unix_ns())),
+        None => Path::new("results").join(timestamp(clock::wall_unix_ns())?),
     };
     if out.exists() {
         return Err(UsageError(format!(
@@ -345,39 +347,12 @@ pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// `20261124-080500`, UTC.
-fn timestamp(wall_unix_ns: u64) -> String {
-    let seconds = wall_unix_ns / 1_000_000_000;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
-}
-
-/// Days since 1970-01-01 as a date of the Gregorian calendar.
-///
-/// *Source*: H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let doe = z % 146_097;
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + u64::from(month <= 2), month, day)
+fn timestamp(wall_unix_ns: u64) -> anyhow::Result<String> {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wall_unix_ns))?;
+    Ok(time.format(format_description!(
+        "[year][month][day]-[hour][minute][second]"
+    ))?)
 }
 
 /// Bus store, spools and engine logs of one local stack. Removed unless it is worth a look.
@@ -420,9 +395,15 @@ mod tests {
 
     #[test]
     fn a_time_is_a_folder_name() {
-        assert_eq!(timestamp(0), "19700101-000000");
-        assert_eq!(timestamp(951_827_696_000_000_000), "20000229-123456");
-        assert_eq!(timestamp(1_795_507_499_000_000_000), "20261124-080459");
+        assert_eq!(timestamp(0).unwrap(), "19700101-000000");
+        assert_eq!(
+            timestamp(951_827_696_000_000_000).unwrap(),
+            "20000229-123456"
+        );
+        assert_eq!(
+            timestamp(1_795_507_499_000_000_000).unwrap(),
+            "20261124-080459"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use chimera_domain::session::{CoordinatorMessage, WorkerMessage};
 use chimera_domain::units::MonoNs;
 use chimera_runtime::clock;
 use chimera_wire::api::{ExperimentSummary, Submission};
-use chimera_wire::{WireError, pb};
+use chimera_wire::pb;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, WatchStream};
@@ -28,10 +28,6 @@ use crate::registry::{COMMAND_CAPACITY, Registry};
 const PINGS: u64 = 16;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-fn bad_request(error: &WireError) -> Status {
-    Status::invalid_argument(error.to_string())
-}
 
 /// The control API.
 pub(crate) struct ControlService {
@@ -105,7 +101,7 @@ impl chimera_wire::control_server::Control for ControlService {
     ) -> Result<Response<pb::SubmitResponse>, Status> {
         // Its parent is the server's span, which has taken over the caller's trace.
         let span = tracing::info_span!("coordinator.experiment.submit");
-        let submission = Submission::try_from(request.into_inner()).map_err(|e| bad_request(&e))?;
+        let submission = Submission::try_from(request.into_inner())?;
         let id = self
             .take(submission)
             .instrument(span)
@@ -118,7 +114,7 @@ impl chimera_wire::control_server::Control for ControlService {
         &self,
         request: Request<pb::GetRequest>,
     ) -> Result<Response<pb::Progress>, Status> {
-        let id = ExperimentId::try_from(request.into_inner()).map_err(|e| bad_request(&e))?;
+        let id = ExperimentId::try_from(request.into_inner())?;
         Ok(Response::new(self.find(&id)?.progress().into()))
     }
 
@@ -136,7 +132,7 @@ impl chimera_wire::control_server::Control for ControlService {
         &self,
         request: Request<pb::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let id = ExperimentId::try_from(request.into_inner()).map_err(|e| bad_request(&e))?;
+        let id = ExperimentId::try_from(request.into_inner())?;
         let experiment = self.find(&id)?;
         // The last picture has the outcome; after it there is nothing to wait for.
         let pictures = WatchStream::new(experiment.watch()).scan(false, |over, picture| {
@@ -151,7 +147,7 @@ impl chimera_wire::control_server::Control for ControlService {
         &self,
         request: Request<pb::CancelRequest>,
     ) -> Result<Response<pb::CancelResponse>, Status> {
-        let id = ExperimentId::try_from(request.into_inner()).map_err(|e| bad_request(&e))?;
+        let id = ExperimentId::try_from(request.into_inner())?;
         let experiment = self.find(&id)?;
         let already = experiment.progress().outcome;
         experiment.cancel.cancel();
@@ -242,7 +238,7 @@ async fn hear(
     incoming: &mut Streaming<pb::WorkerMessage>,
 ) -> Result<Option<WorkerMessage>, Status> {
     match incoming.message().await? {
-        Some(message) => Ok(Some(message.try_into().map_err(|e| bad_request(&e))?)),
+        Some(message) => Ok(Some(message.try_into()?)),
         None => Ok(None),
     }
 }
