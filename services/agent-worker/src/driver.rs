@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use chimera_domain::control::{Invalid, InvalidReason};
 use chimera_domain::event::AgentFailure;
-use chimera_domain::ids::{AgentKey, InstanceId, WorkerId};
-use chimera_domain::session::{Assignment, WorkerMessage};
+use chimera_domain::ids::AgentKey;
+use chimera_domain::session::WorkerMessage;
 use chimera_domain::units::MonoNs;
 use chimera_runtime::bus::Publisher;
 use chimera_runtime::clock;
@@ -14,27 +14,14 @@ use chimera_runtime::exit::chain;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Limits;
-use crate::job::{EVENT_CAPACITY, Job, JobEvent, JobSpec, RECORD_CAPACITY};
+use crate::job::{EVENT_CAPACITY, Job, JobEvent, RECORD_CAPACITY, Work};
 use crate::launcher::Launcher;
-use crate::lease::LeaseEnd;
 use crate::recorder::{self, RecordError, Recorded};
 use crate::session::send;
 
-/// What of the worker goes into a job, before there is an endpoint.
-pub(crate) struct JobInput {
-    pub(crate) assignment: Assignment,
-    pub(crate) lease: LeaseEnd,
-    pub(crate) worker: WorkerId,
-    pub(crate) instance: InstanceId,
-    pub(crate) limits: Limits,
-    pub(crate) data_root: Option<PathBuf>,
-    pub(crate) templates_dir: Option<PathBuf>,
-}
-
 /// Takes one assignment from WARM to its last acknowledged record.
 pub(crate) struct Driver {
-    pub(crate) job: JobInput,
+    pub(crate) work: Work,
     pub(crate) launcher: Arc<Mutex<Launcher>>,
     pub(crate) publisher: Publisher,
     pub(crate) spool_dir: PathBuf,
@@ -55,12 +42,12 @@ impl Driver {
             () = cancel.cancelled() => return,
         }
         let launched = tokio::select! {
-            launched = async { self.launcher.lock().await.ensure(&self.job.assignment.agent).await } => launched,
+            launched = async { self.launcher.lock().await.ensure(&self.work.assignment.agent).await } => launched,
             // Dropping a half-started engine kills it.
             () = cancel.cancelled() => return,
         };
-        let leg = self.job.assignment.leg_ref.clone();
-        let agent = self.job.assignment.agent.id.clone();
+        let leg = self.work.assignment.leg_ref.clone();
+        let agent = self.work.assignment.agent.id.clone();
         let endpoint = match launched {
             Ok(endpoint) => endpoint,
             Err(error) => {
@@ -89,26 +76,9 @@ impl Driver {
             leg.epoch,
             records_rx,
         ));
-        let JobInput {
-            assignment,
-            lease,
-            worker,
-            instance,
-            limits,
-            data_root,
-            templates_dir,
-        } = self.job;
         let job = Job {
-            spec: JobSpec {
-                assignment,
-                lease,
-                worker,
-                instance,
-                endpoint,
-                limits,
-                data_root,
-                templates_dir,
-            },
+            work: self.work,
+            endpoint,
             records: records_tx,
             events: events_tx,
             commit,

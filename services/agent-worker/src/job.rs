@@ -49,13 +49,12 @@ pub(crate) enum JobEvent {
 
 pub(crate) const EVENT_CAPACITY: usize = 8;
 
-/// What the agent does, and on what.
-pub(crate) struct JobSpec {
+/// What the agent does, and for whom.
+pub(crate) struct Work {
     pub(crate) assignment: Assignment,
     pub(crate) lease: LeaseEnd,
     pub(crate) worker: WorkerId,
     pub(crate) instance: InstanceId,
-    pub(crate) endpoint: Endpoint,
     pub(crate) limits: Limits,
     pub(crate) data_root: Option<PathBuf>,
     pub(crate) templates_dir: Option<PathBuf>,
@@ -63,7 +62,9 @@ pub(crate) struct JobSpec {
 
 /// Everything the thread has; it shares nothing else.
 pub(crate) struct Job {
-    pub(crate) spec: JobSpec,
+    pub(crate) work: Work,
+    /// Where the instance answers.
+    pub(crate) endpoint: Endpoint,
     pub(crate) records: mpsc::Sender<AgentRecord>,
     pub(crate) events: mpsc::Sender<JobEvent>,
     pub(crate) commit: oneshot::Receiver<MonoNs>,
@@ -76,7 +77,7 @@ impl Job {
     /// # Errors
     /// When the system gives no thread.
     pub(crate) fn spawn(self) -> std::io::Result<std::thread::JoinHandle<()>> {
-        let name = format!("agent-{}", self.spec.assignment.agent.id);
+        let name = format!("agent-{}", self.work.assignment.agent.id);
         std::thread::Builder::new()
             .name(name)
             .spawn(move || self.thread())
@@ -84,7 +85,8 @@ impl Job {
 
     fn thread(self) {
         let Self {
-            spec,
+            work,
+            endpoint,
             records,
             events,
             commit,
@@ -99,7 +101,7 @@ impl Job {
             .enable_all()
             .build()
         {
-            Ok(runtime) => runtime.block_on(run(&spec, &mut reporter, commit, &cancel)),
+            Ok(runtime) => runtime.block_on(run(&work, &endpoint, &mut reporter, commit, &cancel)),
             Err(error) => reporter.tell(JobEvent::NotReady(not_ready(format!(
                 "no runtime for the agent's thread: {error}"
             )))),
@@ -146,19 +148,20 @@ impl Reporter {
 }
 
 async fn run(
-    job: &JobSpec,
+    work: &Work,
+    endpoint: &Endpoint,
     reporter: &mut Reporter,
     commit: oneshot::Receiver<MonoNs>,
     cancel: &CancellationToken,
 ) {
     reporter.emit(AgentRecord::Begin(Begin {
-        worker: job.worker.clone(),
-        instance: job.instance.clone(),
-        role: job.assignment.agent.role.clone(),
+        worker: work.worker.clone(),
+        instance: work.instance.clone(),
+        role: work.assignment.agent.role.clone(),
         clock: clock::reading(),
-        options: job.assignment.agent.options.clone(),
+        options: work.assignment.agent.options.clone(),
     }));
-    let client = match warm(job, reporter, cancel).await {
+    let client = match warm(work, endpoint, reporter, cancel).await {
         Ok(client) => client,
         Err(why) => {
             let failure = AgentFailure {
@@ -191,11 +194,11 @@ async fn run(
     reporter.emit(AgentRecord::Started(Started { planned, actual }));
     reporter.tell(JobEvent::Started { planned, actual });
     let context = AgentContext {
-        assignment: &job.assignment,
+        assignment: &work.assignment,
         engine: &client,
-        data_root: job.data_root.as_deref(),
-        templates_dir: job.templates_dir.as_deref(),
-        lease: job.lease.clone(),
+        data_root: work.data_root.as_deref(),
+        templates_dir: work.templates_dir.as_deref(),
+        lease: work.lease.clone(),
         cancel: cancel.clone(),
     };
     let failure = run_agent(&context, &mut |record| reporter.emit(record))
@@ -204,10 +207,7 @@ async fn run(
     let at = clock::mono();
     reporter.tell(JobEvent::Idle);
     match client.pin_facts().await {
-        Ok(facts) => reporter.emit(pin_record(
-            PinMoment::After,
-            known_better(facts, &job.endpoint),
-        )),
+        Ok(facts) => reporter.emit(pin_record(PinMoment::After, known_better(facts, endpoint))),
         // Left out of the stream: the checker then says that the pin was not seen again.
         Err(error) => tracing::warn!(%error, "the instance could not be looked at after the run"),
     }
@@ -216,15 +216,16 @@ async fn run(
 
 /// Loads the model with the options of the run and looks at what came of it.
 async fn warm(
-    job: &JobSpec,
+    work: &Work,
+    endpoint: &Endpoint,
     reporter: &mut Reporter,
     cancel: &CancellationToken,
 ) -> Result<EngineClient, Invalid> {
-    let agent = &job.assignment.agent;
+    let agent = &work.assignment.agent;
     let config = EngineConfig {
-        limits: job.limits,
+        limits: work.limits,
         ..EngineConfig::new(
-            job.endpoint.url.clone(),
+            endpoint.url.clone(),
             agent.engine,
             agent.model.clone(),
             agent.options.clone(),
@@ -232,7 +233,7 @@ async fn warm(
     };
     let client = EngineClient::new(config).map_err(|e| not_ready(e.to_string()))?;
     let begin = clock::mono();
-    let leg = &job.assignment.leg_ref;
+    let leg = &work.assignment.leg_ref;
     let ask = async || {
         let id = RequestId::try_new(format!("warm-{}", clock::mono().0));
         let id = id.map_err(|e| not_ready(e.to_string()))?;
@@ -258,7 +259,7 @@ async fn warm(
         .pin_facts()
         .await
         .map_err(|e| not_ready(e.to_string()))?;
-    let mut facts = known_better(facts, &job.endpoint);
+    let mut facts = known_better(facts, endpoint);
     facts.warm_load_ns = warm_load.and_then(|load| u64::try_from(load.as_nanos()).ok());
     pin::check(agent, &facts, pin::gpu_here())?;
     reporter.emit(pin_record(PinMoment::Before, facts.clone()));

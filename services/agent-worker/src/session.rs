@@ -16,10 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use crate::driver::{Driver, JobInput};
+use crate::driver::Driver;
 use crate::engine::Limits;
 use crate::error::WorkerError;
 use crate::fence::Fence;
+use crate::job::Work;
 use crate::launcher::{EngineSource, Launcher};
 use crate::lease::{Lease, LeaseEnd};
 use crate::pin;
@@ -256,7 +257,7 @@ impl Worker {
         let (closed_tx, closed_rx) = oneshot::channel();
         let leg = assignment.leg_ref.clone();
         let driver = Driver {
-            job: JobInput {
+            work: Work {
                 assignment,
                 lease,
                 worker: self.id.clone(),
