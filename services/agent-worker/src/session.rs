@@ -221,8 +221,6 @@ impl Worker {
         let leg = assignment.leg_ref.clone();
         let agent = assignment.agent.id.clone();
         let refused = if fence.admits(leg.epoch)? {
-            // The leg before was released; its agent may still be letting go of the engine.
-            slot.stop().await;
             pin::check_options(&self.source, &assignment.agent)
                 .err()
                 .map(|why| why.detail)
@@ -230,7 +228,8 @@ impl Worker {
             Some(format!("epoch {} is stale", leg.epoch))
         };
         if refused.is_none() {
-            *slot = self.open(assignment, outbox.clone(), lease.clone());
+            let before = std::mem::take(slot);
+            *slot = self.open(assignment, before, outbox.clone(), lease.clone());
         }
         send(
             outbox,
@@ -244,10 +243,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Opens the slot for one assignment: a driver that waits for WARM.
+    /// Opens the slot for one assignment: a driver that waits for WARM, and before that for the
+    /// agent of the leg before, which may still be letting go of the engine. The session itself
+    /// waits for neither: with the bus away that takes long, and heartbeats must go on.
     fn open(
         &self,
         assignment: Assignment,
+        mut before: Slot,
         outbox: mpsc::Sender<WorkerMessage>,
         lease: LeaseEnd,
     ) -> Slot {
@@ -273,7 +275,11 @@ impl Worker {
             cancel: cancel.clone(),
         };
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(driver.run(warm_rx, commit_rx, closed_rx));
+        before.cancel();
+        tasks.spawn(async move {
+            before.stop().await;
+            driver.run(warm_rx, commit_rx, closed_rx).await;
+        });
         Slot {
             held: Some(Held {
                 leg,
@@ -357,11 +363,18 @@ impl Slot {
         }
     }
 
-    /// Stops whatever runs and waits until it has let go of the engine.
-    async fn stop(&mut self) {
-        if let Some(mut held) = self.held.take() {
+    /// Asks whatever runs to stop.
+    fn cancel(&mut self) {
+        if let Some(held) = &mut self.held {
             held.cancel.cancel();
             drop(held.closed.take());
+        }
+    }
+
+    /// Stops whatever runs and waits until it has let go of the engine.
+    async fn stop(&mut self) {
+        self.cancel();
+        if let Some(mut held) = self.held.take() {
             while let Some(ended) = held.tasks.join_next().await {
                 if let Err(error) = ended {
                     tracing::error!(%error, "an agent's driver panicked");
