@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::PinFacts;
 use crate::ids::{AgentId, ExperimentId, InstanceId, NodeId, RunId, WorkerId};
-use crate::plan::{Plan, PlannedLeg};
+use crate::plan::{Extension, Plan, PlannedLeg, PlannedTest};
 use crate::units::{ClockReading, MonoNs};
 
 /// A decision with its place in the log.
@@ -71,6 +71,15 @@ pub enum ControlRecord {
     Closed {
         /// The coordinator's verdict. The analyzer may find more against the run, never less.
         verdict: LegVerdict,
+    },
+    /// The plan grew: more repeats, or a phase that waited for an earlier one.
+    Extended {
+        /// Why, with the evidence.
+        why: Extension,
+        /// Tests that are new. *Shape*: none for further repeats.
+        tests: Vec<PlannedTest>,
+        /// Legs that follow all that were planned before, in order.
+        legs: Vec<PlannedLeg>,
     },
     /// The experiment ended.
     ExperimentClosed {

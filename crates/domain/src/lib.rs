@@ -13,6 +13,7 @@
 //! - [`timeline`]: events of one leg folded into facts, with duplicates, gaps and disorder resolved.
 //! - [`validity`]: the only door to a [`validity::ValidRun`].
 //! - [`latency`], [`stats`], [`efficiency`]: one function per metric.
+//! - [`metric`]: the metrics that a person may name.
 //! - [`report`]: the report value and its schema; [`render`]: its files.
 
 pub mod control;
@@ -20,6 +21,7 @@ pub mod efficiency;
 pub mod event;
 pub mod ids;
 pub mod latency;
+pub mod metric;
 pub mod options;
 pub mod plan;
 pub mod render;

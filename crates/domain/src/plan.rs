@@ -7,6 +7,7 @@
 //! [`build`] is the way from a spec to a plan.
 
 mod build;
+mod extend;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use crate::ids::{AgentId, Role, RunId};
 use crate::options::{EngineKind, EngineOptions};
 
 pub use build::{PlanError, build};
+pub use extend::{Choice, Extension, Goal, LaterPhase, Select};
 
 /// Everything that will be executed, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,10 +35,46 @@ pub struct Plan {
     /// Digest that a loaded model must have, by model name; a model that is absent may have any.
     #[serde(default)]
     pub model_digests: BTreeMap<String, String>,
+    /// What is done about legs that turn out invalid, and between legs.
+    #[serde(default)]
+    pub budget: Budget,
     /// Configurations, by rising id.
     pub tests: Vec<PlannedTest>,
     /// Legs in the order of execution.
     pub legs: Vec<PlannedLeg>,
+    /// Phases whose tests wait for what an earlier phase will show, in order.
+    #[serde(default)]
+    pub later: Vec<LaterPhase>,
+}
+
+/// What is done about legs that turn out invalid, and between legs. Retries never hide: every
+/// attempt is kept, shown and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Budget {
+    /// Further attempts at one leg; 0: none.
+    pub retries_per_leg: u32,
+    /// Further attempts in the whole experiment.
+    pub retries_total: u32,
+    /// Legs that may stay invalid after their retries before the experiment is stopped as failed;
+    /// `None`: any number.
+    pub failures: Option<u32>,
+    /// Invalid attempts in a row that stop the experiment; 0: never.
+    pub consecutive_failures: u32,
+    /// Pause before each leg but the first, seconds.
+    pub cool_down_s: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            retries_per_leg: 0,
+            retries_total: 20,
+            failures: None,
+            consecutive_failures: 10,
+            cool_down_s: 0,
+        }
+    }
 }
 
 /// How long each stage of a leg may take, and how far apart its agents may start.
@@ -95,6 +133,26 @@ pub struct PlannedTest {
     pub max_concurrent: u32,
     /// Repeats.
     pub runs: u32,
+    /// How agents and instances belong together.
+    #[serde(default)]
+    pub topology: Topology,
+    /// Repeat further until an interval is narrow; `None`: exactly [`Self::runs`].
+    #[serde(default)]
+    pub until: Option<Goal>,
+}
+
+/// How the agents of a test and engine instances belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Topology {
+    /// One instance for each agent, claimed by it alone.
+    #[default]
+    Pinned,
+    /// All agents on one instance.
+    Shared {
+        /// Requests that the instance works on at once; the others wait in its queue.
+        slots: u32,
+    },
 }
 
 /// One agent of a test.
@@ -112,6 +170,9 @@ pub struct PlannedAgent {
     pub options: EngineOptions,
     /// URL of the instance it must be pinned to; `None`: any free instance of its engine kind.
     pub instance: Option<String>,
+    /// Pause before each of its requests but the first, ms: the tools an agent waits for.
+    #[serde(default)]
+    pub think_ms: u32,
 }
 
 /// One execution of the run protocol.
@@ -157,6 +218,7 @@ impl PlannedAgent {
             && self.engine == other.engine
             && self.model == other.model
             && self.options == other.options
+            && self.think_ms == other.think_ms
     }
 }
 

@@ -7,7 +7,7 @@ use crate::control::{Invalid, Member};
 use crate::event::{AgentFailure, PinFacts};
 use crate::ids::{AgentId, ExperimentId, InstanceId, NodeId, RunId, WorkerId};
 use crate::options::EngineKind;
-use crate::plan::{PlannedAgent, PlannedLeg, Workload};
+use crate::plan::{PlannedAgent, PlannedLeg, Topology, Workload};
 use crate::units::{ClockReading, MonoNs};
 
 /// Names one attempt at one leg under one coordinator.
@@ -53,6 +53,8 @@ pub struct Assignment {
     pub agent: PlannedAgent,
     /// What it works on.
     pub workload: Workload,
+    /// Whether the instance is the agent's alone.
+    pub topology: Topology,
     /// Seed of the plan; with the leg, agent and step it gives the prompt's nonce.
     pub plan_seed: u64,
 }
@@ -172,11 +174,15 @@ pub enum CoordinatorMessage {
     Warm {
         /// Which leg.
         leg: LegRef,
+        /// Which of its agents the worker runs.
+        agent: AgentId,
     },
     /// Go at this instant of your own clock.
     Commit {
         /// Which leg.
         leg: LegRef,
+        /// Which of its agents the worker runs.
+        agent: AgentId,
         /// When.
         start_at: MonoNs,
     },
@@ -184,6 +190,8 @@ pub enum CoordinatorMessage {
     Release {
         /// Which leg.
         leg: LegRef,
+        /// Which of its agents the worker runs.
+        agent: AgentId,
         /// Why.
         reason: String,
     },

@@ -1,9 +1,13 @@
 //! The coordinator's decisions. Experiment and run are not part of a message: they come from the
 //! subject.
 
+use std::borrow::Cow;
+
 use chimera_domain::control as d;
 use chimera_domain::ids::AgentId;
+use chimera_domain::plan::{Extension, PlannedLeg, PlannedTest};
 use chimera_domain::units::MonoNs;
+use serde::{Deserialize, Serialize};
 
 use crate::common::{convert, enum_twins, enumeration, id, number, required};
 use crate::error::WireError;
@@ -149,6 +153,14 @@ pub(crate) fn agents(items: Vec<String>, field: &'static str) -> Result<Vec<Agen
     items.into_iter().map(|agent| id(agent, field)).collect()
 }
 
+/// What [`pb::Extended`] carries: the parts of a plan travel as JSON, like the plan.
+#[derive(Serialize, Deserialize)]
+struct ExtensionDocument<'a> {
+    why: Cow<'a, Extension>,
+    tests: Cow<'a, [PlannedTest]>,
+    legs: Cow<'a, [PlannedLeg]>,
+}
+
 /// The one conversion towards the wire that can fail: the plan travels as JSON.
 impl TryFrom<&d::ControlRecord> for pb::ControlRecord {
     type Error = WireError;
@@ -198,6 +210,17 @@ impl TryFrom<&d::ControlRecord> for pb::ControlRecord {
             d::ControlRecord::Closed { verdict } => Record::Closed(pb::Closed {
                 verdict: Some(verdict.into()),
             }),
+            d::ControlRecord::Extended { why, tests, legs } => Record::Extended(pb::Extended {
+                extension_json: serde_json::to_string(&ExtensionDocument {
+                    why: Cow::Borrowed(why),
+                    tests: Cow::Borrowed(tests),
+                    legs: Cow::Borrowed(legs),
+                })
+                .map_err(|source| WireError::BadJson {
+                    field: "Extended.extension_json",
+                    source,
+                })?,
+            }),
             d::ControlRecord::ExperimentClosed { outcome } => {
                 Record::ExperimentClosed(pb::ExperimentClosed {
                     outcome: Some(outcome.into()),
@@ -246,6 +269,20 @@ impl TryFrom<pb::ControlRecord> for d::ControlRecord {
             Record::Closed(v) => Self::Closed {
                 verdict: convert(v.verdict, "Closed.verdict")?,
             },
+            Record::Extended(v) => {
+                let read: ExtensionDocument<'_> =
+                    serde_json::from_str(&v.extension_json).map_err(|source| {
+                        WireError::BadJson {
+                            field: "Extended.extension_json",
+                            source,
+                        }
+                    })?;
+                Self::Extended {
+                    why: read.why.into_owned(),
+                    tests: read.tests.into_owned(),
+                    legs: read.legs.into_owned(),
+                }
+            }
             Record::ExperimentClosed(v) => Self::ExperimentClosed {
                 outcome: convert(v.outcome, "ExperimentClosed.outcome")?,
             },

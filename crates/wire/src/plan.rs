@@ -35,6 +35,7 @@ impl From<&PlannedAgent> for pb::PlannedAgent {
             model: v.model.clone(),
             options: Some((&v.options).into()),
             instance: v.instance.clone(),
+            think_ms: v.think_ms,
         }
     }
 }
@@ -49,6 +50,7 @@ impl TryFrom<pb::PlannedAgent> for PlannedAgent {
             model: v.model,
             options: convert(v.options, "PlannedAgent.options")?,
             instance: v.instance,
+            think_ms: v.think_ms,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What workers and the coordinator say to each other on a session.
 
+use chimera_domain::plan::Topology;
 use chimera_domain::session as d;
 use chimera_domain::units::MonoNs;
 
@@ -69,6 +70,10 @@ impl From<&d::Assignment> for pb::Assignment {
             agent: Some((&v.agent).into()),
             workload: Some((&v.workload).into()),
             plan_seed: v.plan_seed,
+            shared_slots: match v.topology {
+                Topology::Pinned => None,
+                Topology::Shared { slots } => Some(slots),
+            },
         }
     }
 }
@@ -82,6 +87,9 @@ impl TryFrom<pb::Assignment> for d::Assignment {
             agent: convert(v.agent, "Assignment.agent")?,
             workload: convert(v.workload, "Assignment.workload")?,
             plan_seed: v.plan_seed,
+            topology: v
+                .shared_slots
+                .map_or(Topology::Pinned, |slots| Topology::Shared { slots }),
         })
     }
 }
@@ -231,15 +239,22 @@ impl From<&d::CoordinatorMessage> for pb::CoordinatorMessage {
                 M::HeartbeatAck { seq } => ToWorker::HeartbeatAck(pb::HeartbeatAck { seq: *seq }),
                 M::Ping { id } => ToWorker::Ping(pb::Ping { id: *id }),
                 M::Reserve(v) => ToWorker::Reserve(v.as_ref().into()),
-                M::Warm { leg } => ToWorker::Warm(pb::Warm {
+                M::Warm { leg, agent } => ToWorker::Warm(pb::Warm {
                     leg: Some(leg.into()),
+                    agent: agent.to_string(),
                 }),
-                M::Commit { leg, start_at } => ToWorker::Commit(pb::Commit {
+                M::Commit {
+                    leg,
+                    agent,
+                    start_at,
+                } => ToWorker::Commit(pb::Commit {
                     leg: Some(leg.into()),
+                    agent: agent.to_string(),
                     start_mono_ns: start_at.0,
                 }),
-                M::Release { leg, reason } => ToWorker::Release(pb::Release {
+                M::Release { leg, agent, reason } => ToWorker::Release(pb::Release {
                     leg: Some(leg.into()),
+                    agent: agent.to_string(),
                     reason: reason.clone(),
                 }),
             }),
@@ -268,13 +283,16 @@ impl TryFrom<pb::CoordinatorMessage> for d::CoordinatorMessage {
             ToWorker::Reserve(v) => Self::Reserve(Box::new(v.try_into()?)),
             ToWorker::Warm(v) => Self::Warm {
                 leg: convert(v.leg, "Warm.leg")?,
+                agent: id(v.agent, "Warm.agent")?,
             },
             ToWorker::Commit(v) => Self::Commit {
                 leg: convert(v.leg, "Commit.leg")?,
+                agent: id(v.agent, "Commit.agent")?,
                 start_at: MonoNs(v.start_mono_ns),
             },
             ToWorker::Release(v) => Self::Release {
                 leg: convert(v.leg, "Release.leg")?,
+                agent: id(v.agent, "Release.agent")?,
                 reason: v.reason,
             },
         })

@@ -106,6 +106,7 @@ mod tests {
                 ..EngineOptions::default()
             },
             instance: None,
+            think_ms: 0,
         }
     }
 

@@ -186,17 +186,17 @@ impl Worker {
                 self.reserve(*assignment, outbox, lease.end(), fence, slot)
                     .await?;
             }
-            CoordinatorMessage::Warm { leg } => {
+            CoordinatorMessage::Warm { leg, .. } => {
                 if fence.admits(leg.epoch)? {
                     slot.warm(&leg);
                 }
             }
-            CoordinatorMessage::Commit { leg, start_at } => {
+            CoordinatorMessage::Commit { leg, start_at, .. } => {
                 if fence.admits(leg.epoch)? {
                     slot.commit(&leg, start_at);
                 }
             }
-            CoordinatorMessage::Release { leg, reason } => {
+            CoordinatorMessage::Release { leg, reason, .. } => {
                 if slot.holds(&leg) {
                     tracing::debug!(run_id = %leg.run, %reason, "released");
                     slot.release();

@@ -16,7 +16,7 @@ use agent_worker::workload::Aggregates;
 use chimera_domain::event::{AgentFailure, AgentRecord, Output, RequestErrorKind, RequestRecord};
 use chimera_domain::ids::{AgentId, ExperimentId, Role, RunId};
 use chimera_domain::options::{EngineKind, EngineOptions};
-use chimera_domain::plan::{LegKind, PlannedAgent, PlannedLeg, Workload};
+use chimera_domain::plan::{LegKind, PlannedAgent, PlannedLeg, Topology, Workload};
 use chimera_domain::session::{Assignment, LegRef};
 use chimera_testkit::fake_engine::{Cut, FakeConfig, FakeEngine, Fault, Script};
 use tokio_util::sync::CancellationToken;
@@ -46,11 +46,13 @@ fn assignment(role: &str, kind: EngineKind) -> Assignment {
                 ..EngineOptions::default()
             },
             instance: None,
+            think_ms: 0,
         },
         workload: Workload {
             template: "tr110-report".to_owned(),
             data: None,
         },
+        topology: Topology::Pinned,
         plan_seed: 42,
     }
 }

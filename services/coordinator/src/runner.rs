@@ -236,21 +236,24 @@ impl Runner {
                 (agent, CoordinatorMessage::Reserve(Box::new(assignment)))
             }
             Effect::Warm(agent) => (
-                agent,
+                agent.clone(),
                 CoordinatorMessage::Warm {
+                    agent,
                     leg: gang.leg_ref.clone(),
                 },
             ),
             Effect::Commit(agent, start_at) => (
-                agent,
+                agent.clone(),
                 CoordinatorMessage::Commit {
+                    agent,
                     leg: gang.leg_ref.clone(),
                     start_at,
                 },
             ),
             Effect::Release(agent, reason) => (
-                agent,
+                agent.clone(),
                 CoordinatorMessage::Release {
+                    agent,
                     leg: gang.leg_ref.clone(),
                     reason,
                 },
@@ -356,6 +359,7 @@ impl Gang<'_> {
             leg: self.leg.clone(),
             agent: self.planned(agent)?.clone(),
             workload: self.experiment.plan.workload.clone(),
+            topology: self.test.topology,
             plan_seed: self.experiment.plan.seed,
         })
     }

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use thiserror::Error;
 
-use super::{LegKind, Plan, PlannedAgent, PlannedLeg, PlannedTest};
+use super::{Budget, LegKind, Plan, PlannedAgent, PlannedLeg, PlannedTest, Topology};
 use crate::ids::{AgentId, IdError, RunId};
 use crate::options::{EngineKind, EngineOptions};
 use crate::spec::{
@@ -58,9 +58,11 @@ pub fn build(spec: &ValidSpec) -> Result<Plan, PlanError> {
         seed: spec.seed(),
         workload: spec.workload().clone(),
         limits: spec.limits(),
+        budget: Budget::default(),
         model_digests: BTreeMap::from_iter(digest),
         tests,
         legs,
+        later: Vec::new(),
     })
 }
 
@@ -88,6 +90,8 @@ fn phase_tests(
                 .unwrap_or_else(|| phase.agent_count()),
             agents,
             runs: phase.runs(),
+            topology: Topology::Pinned,
+            until: None,
         }
     };
     ids.zip(cases).enumerate().map(test).collect()
@@ -147,6 +151,7 @@ fn agents(
         model: model.unwrap_or_else(|| spec.model().name()).to_owned(),
         options,
         instance: None,
+        think_ms: 0,
     };
     let mut agents: Vec<PlannedAgent> = match phase.agents() {
         Agents::Alike(n) => {

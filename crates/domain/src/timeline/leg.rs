@@ -208,7 +208,9 @@ impl<'a> LegLog<'a> {
             ControlRecord::Closed { verdict } => {
                 self.verdict = Some(harsher(self.verdict, verdict))
             }
-            ControlRecord::Submitted { .. } | ControlRecord::ExperimentClosed { .. } => {}
+            ControlRecord::Submitted { .. }
+            | ControlRecord::Extended { .. }
+            | ControlRecord::ExperimentClosed { .. } => {}
         }
     }
 }

@@ -17,7 +17,7 @@ use chimera_domain::ids::{
 };
 use chimera_domain::options::{EngineKind, EngineOptions};
 use chimera_domain::plan::{
-    LegKind, Limits, Plan, PlannedAgent, PlannedLeg, PlannedTest, Workload,
+    Budget, LegKind, Limits, Plan, PlannedAgent, PlannedLeg, PlannedTest, Topology, Workload,
 };
 use chimera_domain::report::{Environment, Input, Report, build};
 use chimera_domain::units::{BootId, ClockReading, MonoNs};
@@ -95,6 +95,7 @@ pub(crate) fn planned_agent(name: &str) -> PlannedAgent {
             ..EngineOptions::default()
         },
         instance: None,
+        think_ms: 0,
     }
 }
 
@@ -107,6 +108,8 @@ pub(crate) fn planned_test(id: u32, agents: &[&str], runs: u32) -> PlannedTest {
         agents: agents.iter().map(|name| planned_agent(name)).collect(),
         max_concurrent: u32::try_from(agents.len()).unwrap(),
         runs,
+        topology: Topology::Pinned,
+        until: None,
     }
 }
 
@@ -138,8 +141,10 @@ impl World {
             },
             limits: Limits::default(),
             model_digests: std::collections::BTreeMap::new(),
+            budget: Budget::default(),
             tests,
             legs,
+            later: Vec::new(),
         };
         let mut world = Self {
             control: Vec::new(),

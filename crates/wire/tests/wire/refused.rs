@@ -163,7 +163,7 @@ fn a_missing_part_is_refused_by_name() {
         Submission::try_from(pb::SubmitRequest::default()),
         "SubmitRequest.spec",
     );
-    let warm = pb::coordinator_message::Message::Warm(pb::Warm { leg: None });
+    let warm = pb::coordinator_message::Message::Warm(pb::Warm::default());
     missing(
         CoordinatorMessage::try_from(pb::CoordinatorMessage {
             message: Some(warm),

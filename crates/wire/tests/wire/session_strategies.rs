@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::strategies::{
     clock, engine, failure, id, invalid, leg, member, mono, outcome, pin, planned_agent, text,
-    workload,
+    topology, workload,
 };
 
 fn leg_ref() -> impl Strategy<Value = LegRef> {
@@ -86,20 +86,35 @@ pub(crate) fn coordinator_message() -> impl Strategy<Value = CoordinatorMessage>
         text().prop_map(|reason| M::Refused { reason }),
         any::<u64>().prop_map(|seq| M::HeartbeatAck { seq }),
         any::<u64>().prop_map(|id| M::Ping { id }),
-        (leg_ref(), leg(), planned_agent(), workload(), any::<u64>()).prop_map(
-            |(leg_ref, leg, agent, workload, plan_seed)| {
+        (
+            leg_ref(),
+            leg(),
+            planned_agent(),
+            workload(),
+            topology(),
+            any::<u64>()
+        )
+            .prop_map(|(leg_ref, leg, agent, workload, topology, plan_seed)| {
                 M::Reserve(Box::new(Assignment {
                     leg_ref,
                     leg,
                     agent,
                     workload,
+                    topology,
                     plan_seed,
                 }))
-            }
-        ),
-        leg_ref().prop_map(|leg| M::Warm { leg }),
-        (leg_ref(), mono()).prop_map(|(leg, start_at)| M::Commit { leg, start_at }),
-        (leg_ref(), text()).prop_map(|(leg, reason)| M::Release { leg, reason }),
+            }),
+        (leg_ref(), id()).prop_map(|(leg, agent)| M::Warm { leg, agent }),
+        (leg_ref(), id(), mono()).prop_map(|(leg, agent, start_at)| M::Commit {
+            leg,
+            agent,
+            start_at
+        }),
+        (leg_ref(), id(), text()).prop_map(|(leg, agent, reason)| M::Release {
+            leg,
+            agent,
+            reason
+        }),
     ]
 }
 

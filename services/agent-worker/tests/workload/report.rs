@@ -46,6 +46,7 @@ fn golden_report() {
         model: "gemma|3".to_owned(),
         options: EngineOptions::default(),
         instance: None,
+        think_ms: 0,
     };
     let leg = LegRef {
         experiment: ExperimentId::try_new("e1").unwrap(),

@@ -31,6 +31,7 @@ fn planned(id: &str, instance: Option<&str>) -> PlannedAgent {
         model: "m".into(),
         options: EngineOptions::default(),
         instance: instance.map(str::to_owned),
+        think_ms: 0,
     }
 }
 
