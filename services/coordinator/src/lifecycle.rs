@@ -355,15 +355,19 @@ impl LegMachine {
         reason: InvalidReason,
         detail: &str,
     ) -> Vec<Effect> {
-        let Some(seat) = self.seats.iter().find(|s| s.seat.member.worker == *worker) else {
-            return Vec::new();
-        };
-        if seat.finished {
+        // Agents that share an instance share its worker: all of them are gone with it.
+        let lost: Vec<&str> = self
+            .seats
+            .iter()
+            .filter(|s| s.seat.member.worker == *worker && !s.finished)
+            .map(|s| s.seat.member.agent.as_str())
+            .collect();
+        if lost.is_empty() {
             return Vec::new();
         }
         let detail = format!(
             "{} on worker {worker} while {}: {detail}",
-            seat.seat.member.agent,
+            lost.join(", "),
             self.stage.name()
         );
         self.close_invalid(reason, detail)

@@ -1,20 +1,20 @@
 //! Who is connected: sessions, their leases, their clocks, and which leg each one holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chimera_domain::control::Member;
 use chimera_domain::ids::{AgentId, RunId, WorkerId};
-use chimera_domain::plan::PlannedAgent;
+use chimera_domain::plan::{PlannedAgent, Topology};
 use chimera_domain::session::{CoordinatorMessage, Hello, WorkerInfo, WorkerMessage};
 use chimera_domain::units::{BootId, ClockReading, MonoNs};
 use tokio::sync::mpsc;
 
 use crate::lifecycle::Seat;
 
-/// Commands a worker may have unread. A leg sends at most five; more means that it hangs, and the
-/// sender then waits (control path) until the lease runs out.
-pub(crate) const COMMAND_CAPACITY: usize = 64;
+/// Commands a worker may have unread. A leg sends at most five for each of its agents here; more
+/// means that it hangs, and the sender then waits (control path) until the lease runs out.
+pub(crate) const COMMAND_CAPACITY: usize = 256;
 
 /// What the runner hears from a session.
 #[derive(Debug)]
@@ -44,6 +44,22 @@ struct Session {
     last_heard: MonoNs,
     clock: Option<ClockExchange>,
     busy_with: Option<RunId>,
+}
+
+impl Session {
+    /// Whether the agent may run here: its engine's protocol, and its instance if it names one.
+    fn serves(&self, agent: &PlannedAgent) -> bool {
+        let named = agent.instance.as_ref();
+        self.hello.engine == agent.engine
+            && named.is_none_or(|url| same_address(url, &self.hello.url))
+    }
+}
+
+/// The instance that an agent names, as a part of a sentence.
+fn pinned_to(agent: &PlannedAgent) -> String {
+    let url = agent.instance.as_ref();
+    url.map(|url| format!(" pinned to {url}"))
+        .unwrap_or_default()
 }
 
 /// The sessions. Locked only for look-ups and updates, never across an await.
@@ -212,37 +228,41 @@ impl Registry {
         session.clock = Some(ClockExchange { offset_ns, rtt_ns });
     }
 
-    /// Chooses the workers of a test's agents: agent `i` gets the i-th eligible worker by name, so
-    /// that an agent has the same instance in its solo legs and together.
+    /// Chooses the workers of a test's agents. Pinned: agent `i` gets the i-th eligible worker by
+    /// name. Shared: all agents get the first eligible one. Either way an agent has the same
+    /// instance in its solo legs and together.
     ///
     /// # Errors
     /// In words, which agent finds no worker.
-    pub(crate) fn seats(&self, agents: &[PlannedAgent]) -> Result<Vec<Seat>, String> {
+    pub(crate) fn seats(
+        &self,
+        agents: &[PlannedAgent],
+        topology: Topology,
+    ) -> Result<Vec<Seat>, String> {
         let sessions = self.lock();
+        match topology {
+            Topology::Pinned => self.pinned(&sessions, agents),
+            Topology::Shared { .. } => self.shared(&sessions, agents),
+        }
+    }
+
+    fn pinned(&self, sessions: &Sessions, agents: &[PlannedAgent]) -> Result<Vec<Seat>, String> {
         let mut taken: Vec<&WorkerId> = Vec::with_capacity(agents.len());
         let mut seats: Vec<(usize, Seat)> = Vec::with_capacity(agents.len());
         // Agents that name their instance choose first: nobody else may take it from them.
         let mut order: Vec<(usize, &PlannedAgent)> = agents.iter().enumerate().collect();
         order.sort_by_key(|(_, agent)| agent.instance.is_none());
         for (index, agent) in order {
-            let chosen = sessions.by_worker.values().find(|s| {
-                s.hello.engine == agent.engine
-                    && agent
-                        .instance
-                        .as_ref()
-                        .is_none_or(|url| same_address(url, &s.hello.url))
-                    && !taken.contains(&&s.hello.worker)
-            });
+            let chosen = sessions
+                .by_worker
+                .values()
+                .find(|s| s.serves(agent) && !taken.contains(&&s.hello.worker));
             let Some(session) = chosen else {
                 return Err(format!(
                     "agent {} needs a free {} worker{}; {} of {} agents have one",
                     agent.id,
                     agent.engine.as_str(),
-                    agent
-                        .instance
-                        .as_ref()
-                        .map(|u| format!(" pinned to {u}"))
-                        .unwrap_or_default(),
+                    pinned_to(agent),
                     seats.len(),
                     agents.len()
                 ));
@@ -252,6 +272,24 @@ impl Registry {
         }
         seats.sort_by_key(|(index, _)| *index);
         Ok(seats.into_iter().map(|(_, seat)| seat).collect())
+    }
+
+    fn shared(&self, sessions: &Sessions, agents: &[PlannedAgent]) -> Result<Vec<Seat>, String> {
+        let for_all = |s: &&Session| agents.iter().all(|agent| s.serves(agent));
+        if let Some(session) = sessions.by_worker.values().find(for_all) {
+            let seat = |agent: &PlannedAgent| self.seat(session, agent.id.clone());
+            return Ok(agents.iter().map(seat).collect());
+        }
+        let wanted: BTreeSet<String> = agents
+            .iter()
+            .map(|agent| format!("{} worker{}", agent.engine.as_str(), pinned_to(agent)))
+            .collect();
+        let wanted: Vec<String> = wanted.into_iter().collect();
+        Err(format!(
+            "{} agents share one instance and need one {} that serves them all",
+            agents.len(),
+            wanted.join(" and ")
+        ))
     }
 
     fn seat(&self, session: &Session, agent: AgentId) -> Seat {

@@ -286,7 +286,7 @@ impl Runner {
         loop {
             // The seats of the whole test, also for a solo leg: an agent must be alone on the very
             // instance that it has together with the others.
-            let missing = match self.registry.seats(&test.agents) {
+            let missing = match self.registry.seats(&test.agents, test.topology) {
                 Ok(seats) => {
                     return Ok(seats
                         .into_iter()

@@ -33,19 +33,18 @@ fn seat(i: usize) -> Seat {
 }
 
 fn open(n: usize, cap: usize) -> LegMachine {
+    open_with((0..n).map(seat).collect(), cap)
+}
+
+fn open_with(seats: Vec<Seat>, cap: usize) -> LegMachine {
+    let n = seats.len();
     let leg = PlannedLeg {
         run_id: RunId::try_new("t1-r1-together").unwrap(),
         test: 1,
         run: 1,
         kind: LegKind::Together,
     };
-    let (machine, effects) = LegMachine::open(
-        leg,
-        (0..n).map(seat).collect(),
-        cap,
-        LegLimits::default(),
-        MonoNs(0),
-    );
+    let (machine, effects) = LegMachine::open(leg, seats, cap, LegLimits::default(), MonoNs(0));
     assert_eq!(
         effects,
         (0..n)
@@ -56,7 +55,12 @@ fn open(n: usize, cap: usize) -> LegMachine {
 }
 
 fn to_running(n: usize, cap: usize) -> (LegMachine, Vec<Effect>) {
-    let mut m = open(n, cap);
+    to_running_with((0..n).map(seat).collect(), cap)
+}
+
+fn to_running_with(seats: Vec<Seat>, cap: usize) -> (LegMachine, Vec<Effect>) {
+    let n = seats.len();
+    let mut m = open_with(seats, cap);
     for i in 0..n {
         m.step(
             Input::LeaseReply {
@@ -285,6 +289,44 @@ fn a_lost_worker_is_fatal_until_its_agent_is_finished() {
         reason(&m.step(lost(1), MonoNs(4))),
         Some(InvalidReason::WorkerLost)
     );
+}
+
+#[test]
+fn a_lost_worker_takes_every_agent_of_a_shared_instance_with_it() {
+    let on_one_worker = |i| {
+        let mut seat = seat(i);
+        seat.member.worker = worker(0);
+        seat
+    };
+    for (finished, expected) in [
+        (0, Some("a0, a1, a2")),
+        (1, Some("a1, a2")),
+        (2, Some("a2")),
+    ] {
+        let (mut m, _) = to_running_with((0..3).map(on_one_worker).collect(), 3);
+        for i in 0..finished {
+            m.step(
+                Input::Finished {
+                    agent: agent(i),
+                    failure: None,
+                },
+                MonoNs(3),
+            );
+        }
+        let lost = Input::LeaseLost {
+            worker: worker(0),
+            detail: "silent".into(),
+        };
+        let effects = m.step(lost, MonoNs(4));
+        let Some(LegVerdict::Invalid(why)) = verdict(&effects) else {
+            panic!("{effects:?}")
+        };
+        assert_eq!(why.reason, InvalidReason::LeaseLost);
+        let named = why.detail.split(" on worker").next();
+        assert_eq!(named, expected, "{}", why.detail);
+        let released = effects.iter().filter(|e| matches!(e, Effect::Release(..)));
+        assert_eq!(released.count(), 3, "each agent is let go of by name");
+    }
 }
 
 #[test]

@@ -89,7 +89,7 @@ async fn agents_keep_their_workers_and_pins_are_honoured() {
         join(&r, hello(w, &format!("i-{w}"), "here")).await.unwrap();
     }
     let order = |agents: &[PlannedAgent]| -> Vec<String> {
-        r.seats(agents)
+        r.seats(agents, Topology::Pinned)
             .unwrap()
             .iter()
             .map(|s| s.member.worker.to_string())
@@ -106,8 +106,43 @@ async fn agents_keep_their_workers_and_pins_are_honoured() {
         planned("a", Some("http://127.0.0.1/i-w1")),
     ];
     assert_eq!(order(&free_first), ["w2", "w1"]);
-    let twice = r.seats(&[pinned.clone(), pinned]).unwrap_err();
+    let twice = r
+        .seats(&[pinned.clone(), pinned], Topology::Pinned)
+        .unwrap_err();
     assert!(twice.contains("1 of 2 agents"), "{twice}");
+}
+
+#[tokio::test]
+async fn agents_that_share_an_instance_get_one_worker_and_never_two() {
+    const SHARED: Topology = Topology::Shared { slots: 2 };
+    let (r, _rx) = registry();
+    for w in ["w2", "w1"] {
+        join(&r, hello(w, &format!("i-{w}"), "here")).await.unwrap();
+    }
+    let on = |agents: &[PlannedAgent]| -> Vec<(String, String)> {
+        let seats = r.seats(agents, SHARED).unwrap();
+        let member = |s: &Seat| (s.member.agent.to_string(), s.member.worker.to_string());
+        seats.iter().map(member).collect()
+    };
+    let pairs = |worker: &str| ["a", "b", "c"].map(|a| (a.to_owned(), worker.to_owned()));
+    let agents = ["a", "b", "c"].map(|a| planned(a, None));
+    assert_eq!(on(&agents), pairs("w1"), "the first by name");
+    let mut named = agents.clone();
+    named[1].instance = Some("http://127.0.0.1/i-w2".into());
+    assert_eq!(on(&named), pairs("w2"), "one that names an instance leads");
+    named[2].instance = Some("http://127.0.0.1/i-w1".into());
+    let refused = r.seats(&named, SHARED).unwrap_err();
+    assert!(
+        refused.contains("3 agents share one instance") && refused.contains("i-w2"),
+        "{refused}"
+    );
+    // The instance is one worker's, so the worker is busy once, for all of them.
+    r.set_busy(
+        &WorkerId::try_new("w1").unwrap(),
+        Some(RunId::try_new("t1-r1-together").unwrap()),
+    );
+    let busy = r.list().iter().filter(|w| w.busy_with.is_some()).count();
+    assert_eq!(busy, 1);
 }
 
 #[tokio::test]
@@ -120,7 +155,9 @@ async fn one_boot_needs_no_offset_and_another_keeps_its_best_exchange() {
         r.clock_exchange(&w, MonoNs(1_000), MonoNs(1_400), &reading("x", 200));
         r.clock_exchange(&w, MonoNs(2_000), MonoNs(4_000), &reading("x", 9_999));
     }
-    let seats = r.seats(&[planned("a", None), planned("b", None)]).unwrap();
+    let seats = r
+        .seats(&[planned("a", None), planned("b", None)], Topology::Pinned)
+        .unwrap();
     let found: Vec<_> = seats
         .iter()
         .map(|s| (s.member.clock_offset_ns, s.member.clock_error_ns, s.rtt_ns))
@@ -146,10 +183,11 @@ async fn an_instance_is_known_by_every_spelling_of_its_address() {
         ("http://127.0.0.1:11435", "w2"),
         ("http://localhost:11434", "w1"),
     ] {
-        let seats = r.seats(&[pinned(url)]).unwrap();
+        let seats = r.seats(&[pinned(url)], Topology::Pinned).unwrap();
         assert_eq!(seats[0].member.worker.as_str(), worker, "{url}");
     }
-    r.seats(&[pinned("http://localhosting:11434")]).unwrap_err();
+    r.seats(&[pinned("http://localhosting:11434")], Topology::Pinned)
+        .unwrap_err();
     join(&r, at("w3", "i3", "http://localhost:11434"))
         .await
         .unwrap_err();
