@@ -4,10 +4,15 @@
 //! the *solo* legs of its agents, so that drift hits both alike. A **leg** is what the run
 //! protocol executes: a gang that reserves, warms, votes, starts and closes.
 //!
-//! [`build`] is the way from a spec to a plan.
+//! [`build`] is the way from a spec to a plan. A plan grows on evidence: [`choose`] and [`later`]
+//! unfold a phase that waited for an earlier one, [`wants_more`] and [`repeat`] repeat a test, and
+//! [`Plan::extend`] takes in what was added.
 
 mod build;
+mod cases;
+mod evidence;
 mod extend;
+mod legs;
 
 use std::collections::BTreeMap;
 
@@ -17,8 +22,10 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AgentId, Role, RunId};
 use crate::options::{EngineKind, EngineOptions};
 
-pub use build::{PlanError, build};
+pub use build::{PlanError, build, later};
+pub use evidence::{choose, relative_half_width, wants_more};
 pub use extend::{Choice, Extension, Goal, LaterPhase, Select};
+pub use legs::repeat;
 
 /// Everything that will be executed, in order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -272,6 +279,33 @@ impl Plan {
             .map(|agent| (agent, find(agent)))
             .collect()
     }
+}
+
+/// The specs that are shipped, by name.
+#[cfg(test)]
+pub(crate) fn examples() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("quick", include_str!("../../../examples/quick.toml")),
+        (
+            "two-agents",
+            include_str!("../../../examples/two-agents.toml"),
+        ),
+        ("tr110", include_str!("../../../examples/tr110.toml")),
+        (
+            "tr110-reduced",
+            include_str!("../../../examples/tr110-reduced.toml"),
+        ),
+        ("scale", include_str!("../../../examples/scale.toml")),
+        (
+            "think-time",
+            include_str!("../../../examples/think-time.toml"),
+        ),
+        (
+            "mixed-models",
+            include_str!("../../../examples/mixed-models.toml"),
+        ),
+        ("topology", include_str!("../../../examples/topology.toml")),
+    ]
 }
 
 #[cfg(test)]

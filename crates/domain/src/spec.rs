@@ -7,11 +7,13 @@
 //! Input may be hostile: text, nesting, lists, counts and numbers are bounded before anything is
 //! built of them.
 
+mod change;
 mod check;
 mod error;
 mod flags;
 mod node;
 mod options;
+mod phase;
 mod reader;
 mod valid;
 mod write;
@@ -19,12 +21,12 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use change::Override;
 pub use error::{MAX_ERRORS, SpecError, SpecErrors};
 pub use flags::{FlagSpec, quick};
 pub use options::{Axis, OptionKey, Setting};
-pub use valid::{
-    AgentSpec, Agents, Backend, Instances, Labels, Model, Order, Phase, Scenario, Solo, ValidSpec,
-};
+pub use phase::{AgentSpec, Agents, Labels, Order, Phase, Placement, Scenario};
+pub use valid::{Backend, Instances, Model, Solo, ValidSpec};
 
 pub(crate) use check::cycled_agents;
 

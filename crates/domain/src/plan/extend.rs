@@ -2,10 +2,13 @@
 //! until an interval is narrow enough. What is added, and on what evidence, is a record of the
 //! log; the plan of an experiment is the submitted one with its extensions, in order.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, PlannedLeg, PlannedTest};
+use crate::ids::RunId;
 use crate::metric::Metric;
 
 /// A phase whose tests wait for what an earlier phase will show.
@@ -88,17 +91,19 @@ impl Plan {
         if let Extension::Selected { phase, .. } = why {
             self.later.retain(|later| later.phase != *phase);
         }
-        for test in tests {
-            if self.test(test.id).is_none() {
-                self.tests.push(test.clone());
-                self.tests.sort_by_key(|t| t.id);
-            }
-        }
+        let known: BTreeSet<u32> = self.tests.iter().map(|test| test.id).collect();
+        let new = tests.iter().filter(|test| !known.contains(&test.id));
+        self.tests.extend(new.cloned());
+        self.tests.sort_by_key(|test| test.id);
+        self.tests.dedup_by_key(|test| test.id);
+
+        let mut known: BTreeSet<RunId> = self.legs.iter().map(|leg| leg.run_id.clone()).collect();
         for leg in legs {
-            if self.legs.iter().any(|known| known.run_id == leg.run_id) {
+            if !known.insert(leg.run_id.clone()) {
                 continue;
             }
-            if let Some(test) = self.tests.iter_mut().find(|t| t.id == leg.test) {
+            let at = self.tests.binary_search_by_key(&leg.test, |test| test.id);
+            if let Some(test) = at.ok().and_then(|at| self.tests.get_mut(at)) {
                 test.runs = test.runs.max(leg.run);
             }
             self.legs.push(leg.clone());

@@ -1,10 +1,13 @@
 //! What a plan holds for any spec: every leg once, every name unique, the order the seed's.
 
+mod study;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::options::EngineKind;
 use crate::spec::{self, FlagSpec, SpecFormat, ValidSpec};
 
 fn spec(text: &str) -> ValidSpec {
@@ -264,18 +267,6 @@ fn labels_are_those_given_or_what_varies() {
         labels("label = [\"a\", \"b\"]\nnum_gpu = [0, 99]"),
         ["a", "b"]
     );
-}
-
-#[test]
-fn the_examples_unfold() {
-    let quick = plan(include_str!("../../../../examples/quick.toml"));
-    assert_eq!((quick.tests.len(), quick.legs.len()), (2, 2 * 3 * 3));
-    let two = plan(include_str!("../../../../examples/two-agents.toml"));
-    assert_eq!(
-        two.tests.iter().map(|t| t.id).collect::<Vec<_>>(),
-        [1, 2, 3, 4, 5, 6, 100]
-    );
-    assert_eq!(two.limits.run_s, 300);
 }
 
 #[test]

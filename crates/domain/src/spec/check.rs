@@ -1,19 +1,24 @@
 //! A tree of values becomes a valid spec, or a list of every fault in it.
 
 mod agents;
+mod budget;
 mod cross;
+mod gate;
+mod growth;
 mod phase;
+mod sharing;
 
 pub(crate) use agents::cycled_agents;
 
 use super::error::{At, Sink};
 use super::node::Node;
 use super::options;
+use super::phase::{Phase, Scenario};
 use super::reader::{Item, Table};
-use super::valid::{Backend, Instances, Model, Phase, Scenario, Solo, ValidSpec};
+use super::valid::{Backend, Instances, Model, Solo, ValidSpec};
 use crate::ids::ExperimentId;
 use crate::options::EngineKind;
-use crate::plan::{Limits, Workload};
+use crate::plan::{Budget, Limits, Workload};
 
 /// Longest experiment name: leaves room to make an id of it.
 const MAX_NAME: usize = 40;
@@ -84,6 +89,14 @@ pub(super) fn spec(root: &Node, sink: &mut Sink) -> Option<ValidSpec> {
         Some(item) => item.table(sink).map(|t| self::limits(t, sink)),
         None => Some(Limits::default()),
     };
+    let budget = match table.take("budget") {
+        Some(item) => item.table(sink).map(|t| budget::read(t, sink)),
+        None => Some(Budget::default()),
+    };
+    let gate = match table.take("gate") {
+        Some(item) => item.table(sink).map(|t| gate::read(t, sink)),
+        None => Some(Vec::new()),
+    };
     let baseline_at = table.take("baseline");
     let baseline = match baseline_at.as_ref().and_then(|i| i.table(sink)) {
         Some(mut table) => {
@@ -98,8 +111,11 @@ pub(super) fn spec(root: &Node, sink: &mut Sink) -> Option<ValidSpec> {
         instances,
         instances_at,
         baseline: &baseline,
+        solo: solo.map(Solo::enabled),
+        number: 1,
+        earlier: Vec::new(),
     };
-    let phases = phases(&mut table, &context, sink);
+    let phases = phases(&mut table, context, sink);
     table.finish(sink);
 
     let phases = phases?;
@@ -122,31 +138,35 @@ pub(super) fn spec(root: &Node, sink: &mut Sink) -> Option<ValidSpec> {
         solo,
         baseline,
         limits: limits?,
+        budget: budget?,
+        gate: gate?,
         phases,
     })
 }
 
 fn phases(
     table: &mut Table<'_>,
-    context: &phase::Context<'_>,
+    mut context: phase::Context<'_>,
     sink: &mut Sink,
 ) -> Option<Vec<Phase>> {
     let example = "[{ scenario = \"chimera_homo\" }]";
     let items = table
         .need("phase", example, sink)?
         .list_or_one(MAX_PHASES, sink)?;
-    let mut found = Vec::with_capacity(items.len());
     let mut used = phase::UsedIds::default();
-    let given = items.len();
     for item in items {
-        let phase = item.table(sink).and_then(|t| phase::read(t, context, sink));
-        if let Some((mut phase, first)) = phase {
+        let read = item
+            .table(sink)
+            .and_then(|t| phase::read(t, &context, sink));
+        let phase = read.map(|(mut phase, first)| {
             phase.first_test_id = used.claim(&item, first, phase.test_count(), sink);
-            found.push(phase);
-        }
+            phase
+        });
+        context.earlier.push(phase);
+        context.number += 1;
     }
     // With a phase missing, sums over the phases would mislead.
-    (found.len() == given).then_some(found)
+    context.earlier.into_iter().collect()
 }
 
 fn total(phases: &[Phase], solo: Solo, sink: &mut Sink) {
@@ -154,13 +174,16 @@ fn total(phases: &[Phase], solo: Solo, sink: &mut Sink) {
     let mut legs = 0_u64;
     let mut agents = 0_u64;
     for phase in phases {
-        let in_phase = phase.test_count();
-        let each = u64::from(phase.agent_count());
-        let legs_each = if solo.enabled { each + 1 } else { 1 };
-        tests = tests.saturating_add(in_phase);
-        agents = agents.saturating_add(in_phase.saturating_mul(each));
-        let runs = in_phase.saturating_mul(u64::from(phase.runs));
-        legs = legs.saturating_add(runs.saturating_mul(legs_each));
+        let most_runs = phase.until.map_or(phase.runs, |goal| goal.max_runs);
+        for each in phase.agent_counts() {
+            let each = u64::from(each);
+            let in_phase = phase.tests_of_a_size();
+            let legs_each = if solo.enabled { each + 1 } else { 1 };
+            tests = tests.saturating_add(in_phase);
+            agents = agents.saturating_add(in_phase.saturating_mul(each));
+            let runs = in_phase.saturating_mul(u64::from(most_runs));
+            legs = legs.saturating_add(runs.saturating_mul(legs_each));
+        }
     }
     let mut refuse = |what: &str, found: u64, most: u64, remedy: &str| {
         if found > most {

@@ -1,6 +1,9 @@
 //! The engine options that a spec may set: one table of names and bounds for every place.
 
+use std::ops::RangeInclusive;
+
 use super::error::Sink;
+use super::node::Kind;
 use super::reader::{Item, Table};
 use crate::options::EngineOptions;
 
@@ -63,20 +66,97 @@ impl OptionKey {
         }
     }
 
-    fn read(self, item: &Item<'_>, sink: &mut Sink) -> Option<Setting> {
+    /// Its smallest and largest value, and how a value becomes a setting.
+    fn bounds(self) -> Bounds {
         match self {
-            Self::NumGpu => item.whole(0..=1_000, sink).map(Setting::NumGpu),
-            Self::NumCtx => item.whole(1..=1_048_576, sink).map(Setting::NumCtx),
-            Self::NumBatch => item.whole(1..=65_536, sink).map(Setting::NumBatch),
-            Self::NumPredict => item.whole(1..=65_536, sink).map(Setting::NumPredict),
-            Self::NumThread => item.whole(1..=MAX_THREADS, sink).map(Setting::NumThread),
-            Self::Temperature => item.real(0.0..=10.0, sink).map(Setting::Temperature),
-            Self::TopP => item.real(0.0..=1.0, sink).map(Setting::TopP),
-            Self::TopK => item.whole(0..=100_000, sink).map(Setting::TopK),
+            Self::NumGpu => Bounds::Whole(0..=1_000, Setting::NumGpu),
+            Self::NumCtx => Bounds::Whole(1..=1_048_576, Setting::NumCtx),
+            Self::NumBatch => Bounds::Whole(1..=65_536, Setting::NumBatch),
+            Self::NumPredict => Bounds::Whole(1..=65_536, Setting::NumPredict),
+            Self::NumThread => Bounds::Whole(1..=MAX_THREADS, Setting::NumThread),
+            Self::Temperature => Bounds::Real(0.0..=10.0, Setting::Temperature),
+            Self::TopP => Bounds::Real(0.0..=1.0, Setting::TopP),
+            Self::TopK => Bounds::Whole(0..=100_000, Setting::TopK),
             // 0 would divide by zero in the sampler.
-            Self::RepeatPenalty => item.real(0.01..=10.0, sink).map(Setting::RepeatPenalty),
+            Self::RepeatPenalty => Bounds::Real(0.01..=10.0, Setting::RepeatPenalty),
         }
     }
+
+    pub(super) fn read(self, item: &Item<'_>, sink: &mut Sink) -> Option<Setting> {
+        match self.bounds() {
+            Bounds::Whole(allowed, make) => item.whole(allowed, sink).map(make),
+            Bounds::Real(allowed, make) => item.real(allowed, sink).map(make),
+        }
+    }
+
+    /// The option of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.as_str() == name)
+    }
+
+    /// The option at this number. *Undefined when* that is out of bounds, or has a fraction where
+    /// the option has none.
+    #[must_use]
+    pub fn at(self, number: f64) -> Option<Setting> {
+        /// A product of decimals misses a whole number by less.
+        const ROUNDING: f64 = 1e-6;
+        match self.bounds() {
+            Bounds::Whole(allowed, make) => {
+                let whole = number.round();
+                let fits = (number - whole).abs() < ROUNDING
+                    && (f64::from(*allowed.start())..=f64::from(*allowed.end())).contains(&whole);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "lies between two numbers of the type"
+                )]
+                fits.then(|| make(whole as u32))
+            }
+            Bounds::Real(allowed, make) => allowed.contains(&number).then(|| make(number + 0.0)),
+        }
+    }
+
+    /// Reads a value as [`Setting::value_text`] writes it. *Undefined when* it is no number, or not
+    /// one that the option may have.
+    #[must_use]
+    pub fn parse(self, text: &str) -> Option<Setting> {
+        self.at(text.parse().ok()?)
+    }
+
+    /// What the option is set to. *Undefined when* it is left to the engine.
+    #[must_use]
+    pub fn of(self, options: &EngineOptions) -> Option<Setting> {
+        Some(match self {
+            Self::NumGpu => Setting::NumGpu(options.num_gpu?),
+            Self::NumCtx => Setting::NumCtx(options.num_ctx),
+            Self::NumBatch => Setting::NumBatch(options.num_batch),
+            Self::NumPredict => Setting::NumPredict(options.num_predict),
+            Self::NumThread => Setting::NumThread(options.num_thread?),
+            Self::Temperature => Setting::Temperature(options.temperature),
+            Self::TopP => Setting::TopP(options.top_p?),
+            Self::TopK => Setting::TopK(options.top_k?),
+            Self::RepeatPenalty => Setting::RepeatPenalty(options.repeat_penalty?),
+        })
+    }
+
+    /// Whether engines fix it when they load a model, so that agents of one instance share it.
+    #[must_use]
+    pub fn is_of_the_instance(self) -> bool {
+        match self {
+            Self::NumGpu | Self::NumCtx | Self::NumBatch | Self::NumThread => true,
+            Self::NumPredict
+            | Self::Temperature
+            | Self::TopP
+            | Self::TopK
+            | Self::RepeatPenalty => false,
+        }
+    }
+}
+
+enum Bounds {
+    Whole(RangeInclusive<u32>, fn(u32) -> Setting),
+    Real(RangeInclusive<f64>, fn(f64) -> Setting),
 }
 
 /// One option set to one value within its bounds.
@@ -119,6 +199,19 @@ impl Setting {
         }
     }
 
+    /// The value as a number.
+    pub(super) fn number(self) -> f64 {
+        match self {
+            Self::NumGpu(value)
+            | Self::NumCtx(value)
+            | Self::NumBatch(value)
+            | Self::NumPredict(value)
+            | Self::NumThread(value)
+            | Self::TopK(value) => f64::from(value),
+            Self::Temperature(value) | Self::TopP(value) | Self::RepeatPenalty(value) => value,
+        }
+    }
+
     /// Puts the value into `options`.
     pub fn apply(self, options: &mut EngineOptions) {
         match self {
@@ -151,7 +244,8 @@ impl Setting {
     }
 }
 
-/// An option and the values it takes in turn. *Shape*: one value or more, no two alike.
+/// An option and the values it takes in turn, or `best`: the value that an earlier phase shows to
+/// be best. *Shape*: one value or more, no two alike; none for `best`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
     pub(super) key: OptionKey,
@@ -165,20 +259,39 @@ impl Axis {
         self.key
     }
 
-    /// Its values, in the order written.
+    /// Its values, in the order written; none if it is `best`.
     #[must_use]
     pub fn values(&self) -> &[Setting] {
         &self.values
     }
+
+    /// Whether its value is taken over from an earlier phase.
+    #[must_use]
+    pub fn is_best(&self) -> bool {
+        self.values.is_empty()
+    }
 }
+
+/// Stands for the value that an earlier phase shows to be best.
+pub(super) const BEST: &str = "best";
+
+/// Whether the value is `best`.
+pub(super) fn is_best(item: &Item<'_>) -> bool {
+    matches!(&item.node.kind, Kind::Text(text) if text == BEST)
+}
+
+pub(super) const BEST_STANDS: &str = "it is an option of [[phase]] itself, beside [phase.select]";
 
 /// Reads the options set in a table, each to one value, in the order written.
 pub(super) fn settings(table: &mut Table<'_>, sink: &mut Sink) -> Vec<Setting> {
     let mut found = Vec::new();
     for key in in_order(table) {
-        if let Some(item) = table.take(key.as_str())
-            && let Some(setting) = key.read(&item, sink)
-        {
+        let Some(item) = table.take(key.as_str()) else {
+            continue;
+        };
+        if is_best(&item) {
+            item.fault("best cannot stand here", BEST_STANDS, sink);
+        } else if let Some(setting) = key.read(&item, sink) {
             found.push(setting);
         }
     }
@@ -192,11 +305,23 @@ pub(super) fn grid(table: &mut Table<'_>, sink: &mut Sink) -> Vec<Axis> {
         let Some(item) = table.take(key.as_str()) else {
             continue;
         };
+        if is_best(&item) {
+            axes.push(Axis {
+                key,
+                values: Vec::new(),
+            });
+            continue;
+        }
         let Some(items) = item.list_or_one(MAX_AXIS, sink) else {
             continue;
         };
         let mut values: Vec<Setting> = Vec::with_capacity(items.len());
         for item in &items {
+            if is_best(item) {
+                let hint = "best is one value: write it alone, without a list";
+                item.fault("best stands in a list", hint, sink);
+                continue;
+            }
             let Some(value) = key.read(item, sink) else {
                 continue;
             };
@@ -216,10 +341,8 @@ pub(super) fn grid(table: &mut Table<'_>, sink: &mut Sink) -> Vec<Axis> {
 
 /// All options: those given first and in the order written, then the others, so that each is
 /// asked for and thereby known.
-fn in_order(table: &Table<'_>) -> Vec<OptionKey> {
-    let given = table
-        .keys()
-        .filter_map(|k| OptionKey::ALL.into_iter().find(|o| o.as_str() == k));
+pub(super) fn in_order(table: &Table<'_>) -> Vec<OptionKey> {
+    let given = table.keys().filter_map(OptionKey::from_name);
     let mut order: Vec<OptionKey> = Vec::with_capacity(OptionKey::ALL.len());
     for key in given.chain(OptionKey::ALL) {
         if !order.contains(&key) {

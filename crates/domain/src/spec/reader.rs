@@ -171,6 +171,28 @@ impl<'n> Item<'n> {
         }
     }
 
+    /// The whole numbers of a list, or the only one; each within bounds and no two alike.
+    pub(super) fn wholes(
+        &self,
+        most: usize,
+        allowed: &RangeInclusive<u32>,
+        sink: &mut Sink,
+    ) -> Option<Vec<u32>> {
+        let items = self.list_or_one(most, sink)?;
+        let mut found = Vec::with_capacity(items.len());
+        for item in &items {
+            match item.whole(allowed.clone(), sink) {
+                Some(value) if found.contains(&value) => {
+                    let hint = "to repeat a test, raise runs";
+                    item.fault(format!("{value} is listed twice"), hint, sink);
+                }
+                Some(value) => found.push(value),
+                None => {}
+            }
+        }
+        (found.len() == items.len()).then_some(found)
+    }
+
     pub(super) fn flag(&self, sink: &mut Sink) -> Option<bool> {
         match &self.node.kind {
             Kind::Flag(flag) => Some(*flag),
@@ -222,6 +244,16 @@ impl<'n> Item<'n> {
         sink: &mut Sink,
     ) -> Option<T> {
         let given = self.text(sink)?;
+        self.known_word(given, allowed, sink)
+    }
+
+    /// The meaning of a word of this value, out of a closed set.
+    pub(super) fn known_word<T: Copy>(
+        &self,
+        given: &str,
+        allowed: &[(&'static str, T)],
+        sink: &mut Sink,
+    ) -> Option<T> {
         let found = allowed
             .iter()
             .find(|(word, _)| *word == given)

@@ -1,6 +1,7 @@
 //! The door: what is let in, what is refused and in which words, and that nothing breaks it.
 
 mod hostile;
+mod study;
 
 use super::*;
 use crate::options::EngineKind;
@@ -26,11 +27,8 @@ fn with_phase(lines: &str) -> String {
 
 #[test]
 fn the_examples_are_valid_and_survive_their_canonical_form() {
-    for text in [
-        include_str!("../../../../examples/quick.toml"),
-        include_str!("../../../../examples/two-agents.toml"),
-        SMALL,
-    ] {
+    let examples = crate::plan::examples();
+    for text in examples.into_iter().map(|(_, text)| text).chain([SMALL]) {
         let spec = toml(text).unwrap_or_else(|e| panic!("{e}"));
         let again = spec.to_toml();
         assert_eq!(
@@ -53,7 +51,7 @@ fn the_reference_names_every_option_and_its_examples_are_valid() {
         toml(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         seen += 1;
     }
-    assert_eq!(seen, 2);
+    assert_eq!(seen, 3);
     for key in OptionKey::ALL {
         assert!(
             reference.contains(&format!("| `{}` |", key.as_str())),
@@ -72,7 +70,7 @@ fn what_is_left_out_has_the_documented_default() {
     assert!(spec.solo().enabled() && !spec.solo().share_identical());
     let phase = &spec.phases()[0];
     assert_eq!(
-        (phase.agent_count(), phase.runs(), phase.first_test_id()),
+        (phase.most_agents(), phase.runs(), phase.first_test_id()),
         (2, 3, 1)
     );
     assert_eq!(phase.order(), Order::Randomized);
@@ -460,7 +458,10 @@ fn quick_contrasts_threads_that_fit_with_threads_that_do_not() {
     assert_eq!(shipped.phases()[0].labels(), two.phases()[0].labels());
     assert_eq!(
         two.to_toml(),
-        shipped.with_engine(EngineKind::Openai).to_toml()
+        shipped
+            .with_engine(EngineKind::Openai)
+            .with_model("gemma3:270m")
+            .to_toml()
     );
 
     assert_eq!(threads(&spec(16, &base).unwrap()), ["8", "16"]);

@@ -1,10 +1,11 @@
 //! A spec that has been checked. Its fields are private: holding one is the proof.
 
-use super::options::{Axis, Setting};
+use super::options::{OptionKey, Setting};
+use super::phase::Phase;
 use super::write;
-use crate::ids::{AgentId, ExperimentId, Role};
+use crate::ids::ExperimentId;
 use crate::options::EngineKind;
-use crate::plan::{Limits, Workload};
+use crate::plan::{Budget, Limits, Workload};
 
 /// An experiment as asked for, every value within bounds and every name resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,8 @@ pub struct ValidSpec {
     pub(super) solo: Solo,
     pub(super) baseline: Vec<Setting>,
     pub(super) limits: Limits,
+    pub(super) budget: Budget,
+    pub(super) gate: Vec<(String, String)>,
     pub(super) phases: Vec<Phase>,
 }
 
@@ -69,20 +72,56 @@ impl ValidSpec {
         self.limits
     }
 
+    /// What is done about legs that turn out invalid, and between legs.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        self.budget
+    }
+
+    /// What a result must reach: the name of a figure and a rule about it (`>= 1.5 ci`), in the
+    /// order written. *Shape*: no name twice.
+    #[must_use]
+    pub fn gate(&self) -> &[(String, String)] {
+        &self.gate
+    }
+
     /// The phases, in the order of execution. *Shape*: one or more.
     #[must_use]
     pub fn phases(&self) -> &[Phase] {
         &self.phases
     }
 
-    /// Most agents that any test has: as many instances are needed.
+    /// Most agents that any test has.
     #[must_use]
     pub fn max_agents(&self) -> u32 {
         self.phases
             .iter()
-            .map(Phase::agent_count)
+            .map(Phase::most_agents)
             .max()
             .unwrap_or(1)
+    }
+
+    /// Most engine instances that any test needs: one for each agent that is pinned, one for all
+    /// agents that share.
+    #[must_use]
+    pub fn max_instances(&self) -> u32 {
+        self.phases
+            .iter()
+            .map(Phase::most_instances)
+            .max()
+            .unwrap_or(1)
+    }
+
+    /// What an option of a phase (counted from 1) can come to: its values in the grid, or where it
+    /// is `best`, those of the phase that it is taken from. *Shape*: empty if the phase leaves the
+    /// option to the engine.
+    #[must_use]
+    pub fn candidates(&self, phase: u32, key: OptionKey) -> Vec<Setting> {
+        let at = |number: u32| {
+            let at = usize::try_from(number).ok()?.checked_sub(1)?;
+            self.phases.get(at)
+        };
+        candidates(at, phase, key)
     }
 
     /// The same experiment on this engine: settles `kind = "auto"` once it is known what the
@@ -93,10 +132,43 @@ impl ValidSpec {
         self
     }
 
+    /// The same experiment with this model: settles `name = "auto"` once it is known what the engine
+    /// has. A name that the spec states itself is kept.
+    #[must_use]
+    pub fn with_model(mut self, name: &str) -> Self {
+        if self.model.is_auto() {
+            name.clone_into(&mut self.model.name);
+        }
+        self
+    }
+
     /// The spec as canonical TOML. Parsing it gives an equal value.
     #[must_use]
     pub fn to_toml(&self) -> String {
         write::spec(self)
+    }
+}
+
+/// See [`ValidSpec::candidates`].
+pub(super) fn candidates<'p>(
+    phase: impl Fn(u32) -> Option<&'p Phase>,
+    number: u32,
+    key: OptionKey,
+) -> Vec<Setting> {
+    let mut number = number;
+    loop {
+        let asked =
+            phase(number).and_then(|p| Some((p, p.grid().iter().find(|a| a.key() == key)?)));
+        let Some((phase, axis)) = asked else {
+            return Vec::new();
+        };
+        match phase.select() {
+            // Each step leads to an earlier phase.
+            Some(select) if axis.is_best() && select.from_phase < number => {
+                number = select.from_phase;
+            }
+            _ => return axis.values().to_vec(),
+        }
     }
 }
 
@@ -108,10 +180,20 @@ pub struct Model {
 }
 
 impl Model {
-    /// Name that the engine knows it by.
+    /// Stands for the engine's only model, or the one that Chimera takes where nobody says
+    /// otherwise.
+    pub const AUTO: &'static str = "auto";
+
+    /// Name that the engine knows it by; `auto` while [`Self::is_auto`].
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether whoever starts the workers finds out which model it is.
+    #[must_use]
+    pub fn is_auto(&self) -> bool {
+        self.name == Self::AUTO
     }
 
     /// SHA-256 that the loaded model must have, 64 lower-case hexadecimal digits.
@@ -148,7 +230,7 @@ pub enum Instances {
     /// Workers start one each and own it.
     Spawn,
     /// They run already. *Shape*: origins without a trailing slash (`http://127.0.0.1:11434`), no
-    /// two alike, at least as many as any test has agents.
+    /// two alike, at least as many as any test needs.
     Attach(Vec<String>),
 }
 
@@ -170,209 +252,5 @@ impl Solo {
     #[must_use]
     pub fn share_identical(self) -> bool {
         self.share_identical
-    }
-}
-
-/// Who does what in a test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scenario {
-    /// The first agent has the engine's defaults, the others the grid's options.
-    BaselineVsChimera,
-    /// The first agent has the grid's options, the others override some.
-    ChimeraHetero,
-    /// All agents have the grid's options.
-    ChimeraHomo,
-    /// Each agent as listed.
-    Custom,
-}
-
-impl Scenario {
-    pub(super) const ALL: [(&'static str, Self); 4] = [
-        ("baseline_vs_chimera", Self::BaselineVsChimera),
-        ("chimera_hetero", Self::ChimeraHetero),
-        ("chimera_homo", Self::ChimeraHomo),
-        ("custom", Self::Custom),
-    ];
-
-    /// The name used in specs and reports.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BaselineVsChimera => "baseline_vs_chimera",
-            Self::ChimeraHetero => "chimera_hetero",
-            Self::ChimeraHomo => "chimera_homo",
-            Self::Custom => "custom",
-        }
-    }
-}
-
-/// In which order the legs of a phase are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Shuffled by the seed, so that drift hits all alike.
-    Randomized,
-    /// As written, solo legs first.
-    Fixed,
-}
-
-impl Order {
-    pub(super) const ALL: [(&'static str, Self); 2] =
-        [("randomized", Self::Randomized), ("fixed", Self::Fixed)];
-
-    /// The name used in specs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Randomized => "randomized",
-            Self::Fixed => "fixed",
-        }
-    }
-}
-
-/// What the tests of a phase are called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Labels {
-    /// After what varies.
-    Derived,
-    /// By a common name, and after what varies.
-    Common(String),
-    /// Each by its own. *Shape*: as many as the phase has tests.
-    PerTest(Vec<String>),
-}
-
-/// A set of tests that are run interleaved.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Phase {
-    pub(super) labels: Labels,
-    pub(super) scenarios: Vec<Scenario>,
-    pub(super) agents: Agents,
-    pub(super) hetero: Vec<Setting>,
-    pub(super) grid: Vec<Axis>,
-    pub(super) runs: u32,
-    pub(super) max_concurrent: Option<u32>,
-    pub(super) order: Order,
-    pub(super) first_test_id: u32,
-}
-
-impl Phase {
-    /// What its tests are called.
-    #[must_use]
-    pub fn labels(&self) -> &Labels {
-        &self.labels
-    }
-
-    /// Scenarios, each run over the whole grid. *Shape*: one or more, no two alike.
-    #[must_use]
-    pub fn scenarios(&self) -> &[Scenario] {
-        &self.scenarios
-    }
-
-    /// Its agents.
-    #[must_use]
-    pub fn agents(&self) -> &Agents {
-        &self.agents
-    }
-
-    /// What the second and further agents of `chimera_hetero` override.
-    #[must_use]
-    pub fn hetero(&self) -> &[Setting] {
-        &self.hetero
-    }
-
-    /// What varies, outermost first.
-    #[must_use]
-    pub fn grid(&self) -> &[Axis] {
-        &self.grid
-    }
-
-    /// Repeats of each test.
-    #[must_use]
-    pub fn runs(&self) -> u32 {
-        self.runs
-    }
-
-    /// Agents that may run at once; `None`: all.
-    #[must_use]
-    pub fn max_concurrent(&self) -> Option<u32> {
-        self.max_concurrent
-    }
-
-    /// Order of its legs.
-    #[must_use]
-    pub fn order(&self) -> Order {
-        self.order
-    }
-
-    /// Number of its first test; the others follow.
-    #[must_use]
-    pub fn first_test_id(&self) -> u32 {
-        self.first_test_id
-    }
-
-    /// Agents of each test.
-    #[must_use]
-    pub fn agent_count(&self) -> u32 {
-        match &self.agents {
-            Agents::Alike(n) => *n,
-            Agents::Listed(list) => u32::try_from(list.len()).unwrap_or(u32::MAX),
-        }
-    }
-
-    /// Tests that it unfolds to. Saturates.
-    #[must_use]
-    pub fn test_count(&self) -> u64 {
-        let axes = self.grid.iter().map(|a| a.values.len() as u64);
-        axes.fold(self.scenarios.len() as u64, u64::saturating_mul)
-    }
-}
-
-/// The agents of a phase's tests.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Agents {
-    /// This many, with roles `collector` and `insight` in turn.
-    Alike(u32),
-    /// These.
-    Listed(Vec<AgentSpec>),
-}
-
-/// One agent as listed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AgentSpec {
-    pub(super) id: AgentId,
-    pub(super) role: Role,
-    pub(super) model: Option<String>,
-    pub(super) instance: Option<String>,
-    pub(super) options: Vec<Setting>,
-}
-
-impl AgentSpec {
-    /// Unique within the test.
-    #[must_use]
-    pub fn id(&self) -> &AgentId {
-        &self.id
-    }
-
-    /// What it is.
-    #[must_use]
-    pub fn role(&self) -> &Role {
-        &self.role
-    }
-
-    /// Its model; `None`: the experiment's.
-    #[must_use]
-    pub fn model(&self) -> Option<&str> {
-        self.model.as_deref()
-    }
-
-    /// The instance that it must be pinned to, one of the backend's.
-    #[must_use]
-    pub fn instance(&self) -> Option<&str> {
-        self.instance.as_deref()
-    }
-
-    /// What it overrides of the grid's options.
-    #[must_use]
-    pub fn options(&self) -> &[Setting] {
-        &self.options
     }
 }

@@ -1,8 +1,10 @@
 //! A valid spec as canonical TOML: what a person would have written, defaults left out.
 
-use super::options::{Axis, Setting};
-use super::valid::{AgentSpec, Agents, Instances, Labels, Order, Phase, Solo, ValidSpec};
-use crate::plan::Limits;
+use super::change::Override;
+use super::options::{Axis, BEST, Setting};
+use super::phase::{AgentSpec, Agents, Labels, Order, Phase, Placement};
+use super::valid::{Instances, Solo, ValidSpec};
+use crate::plan::{Budget, Goal, Limits, Select};
 
 pub(super) fn spec(spec: &ValidSpec) -> String {
     let mut out = Out::default();
@@ -38,6 +40,13 @@ pub(super) fn spec(spec: &ValidSpec) -> String {
         out.pair("share_identical", spec.solo.share_identical.to_string());
     }
     limits(spec.limits, &mut out);
+    budget(spec.budget, &mut out);
+    if !spec.gate.is_empty() {
+        out.header("gate");
+        for (name, rule) in &spec.gate {
+            out.pair(name, text(rule));
+        }
+    }
     if !spec.baseline.is_empty() {
         out.header("baseline");
         out.settings(&spec.baseline);
@@ -66,6 +75,32 @@ fn limits(limits: Limits, out: &mut Out) {
     }
 }
 
+fn budget(budget: Budget, out: &mut Out) {
+    let default = Budget::default();
+    if budget == default {
+        return;
+    }
+    out.header("budget");
+    let pairs = [
+        (
+            "retries_per_leg",
+            budget.retries_per_leg,
+            default.retries_per_leg,
+        ),
+        ("retries_total", budget.retries_total, default.retries_total),
+        (
+            "consecutive_failures",
+            budget.consecutive_failures,
+            default.consecutive_failures,
+        ),
+        ("cool_down_s", budget.cool_down_s, default.cool_down_s),
+    ];
+    for (key, value, default) in pairs {
+        out.some(key, (value != default).then(|| value.to_string()));
+    }
+    out.some("failures", budget.failures.map(|n| n.to_string()));
+}
+
 fn phase(phase: &Phase, out: &mut Out) {
     out.line("\n[[phase]]");
     match &phase.labels {
@@ -77,8 +112,12 @@ fn phase(phase: &Phase, out: &mut Out) {
         [only] => out.pair("scenario", text(only.as_str())),
         several => out.pair("scenario", list(several.iter().map(|s| text(s.as_str())))),
     }
-    if let Agents::Alike(n) = &phase.agents {
-        out.pair("agents", n.to_string());
+    placements(&phase.placements, out);
+    if let Agents::Alike(counts) = &phase.agents {
+        out.pair("agents", numbers(counts));
+    }
+    if phase.think_ms != [0] {
+        out.pair("think_ms", numbers(&phase.think_ms));
     }
     out.pair("runs", phase.runs.to_string());
     out.some(
@@ -92,9 +131,19 @@ fn phase(phase: &Phase, out: &mut Out) {
     for axis in &phase.grid {
         out.pair(axis.key.as_str(), values(axis));
     }
+    if let Some(each) = &phase.select {
+        select(each, out);
+    }
+    if let Some(goal) = phase.until {
+        until(goal, out);
+    }
     if !phase.hetero.is_empty() {
         out.header("phase.hetero");
-        out.settings(&phase.hetero);
+        out.overrides(&phase.hetero);
+    }
+    if !phase.shared.is_empty() {
+        out.header("phase.shared");
+        out.overrides(&phase.shared);
     }
     if let Agents::Listed(agents) = &phase.agents {
         for each in agents {
@@ -103,19 +152,72 @@ fn phase(phase: &Phase, out: &mut Out) {
     }
 }
 
+fn placements(placements: &[Placement], out: &mut Out) {
+    if placements == [Placement::Pinned] {
+        return;
+    }
+    let mut kinds: Vec<&str> = Vec::new();
+    let mut slots = Vec::new();
+    for placement in placements {
+        let kind = match placement {
+            Placement::Pinned => "pinned",
+            Placement::Shared(stated) => {
+                slots.extend(*stated);
+                "shared"
+            }
+        };
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    match kinds.as_slice() {
+        [only] => out.pair("topology", text(only)),
+        several => out.pair("topology", list(several.iter().map(|k| text(k)))),
+    }
+    if !slots.is_empty() {
+        out.pair("slots", numbers(&slots));
+    }
+}
+
+fn select(select: &Select, out: &mut Out) {
+    out.header("phase.select");
+    out.pair("from", select.from_phase.to_string());
+    out.pair("by", text(select.by.name()));
+    out.some("scenario", select.scenario.as_deref().map(text));
+}
+
+fn until(goal: Goal, out: &mut Out) {
+    out.header("phase.until");
+    out.pair("metric", text(goal.metric.name()));
+    out.pair(
+        "relative_half_width",
+        toml::Value::Float(goal.relative_half_width).to_string(),
+    );
+    out.pair("max_runs", goal.max_runs.to_string());
+}
+
 fn agent(agent: &AgentSpec, out: &mut Out) {
     out.line("\n[[phase.agent]]");
     out.pair("id", text(agent.id.as_str()));
     out.pair("role", text(agent.role.as_str()));
     out.some("model", agent.model.as_deref().map(text));
     out.some("instance", agent.instance.as_deref().map(text));
+    out.some("think_ms", agent.think_ms.map(|ms| ms.to_string()));
     out.settings(&agent.options);
 }
 
 fn values(axis: &Axis) -> String {
     match axis.values.as_slice() {
+        [] => text(BEST),
         [only] => only.value_text(),
         several => list(several.iter().map(|v| v.value_text())),
+    }
+}
+
+fn numbers(numbers: &[u32]) -> String {
+    match numbers {
+        [only] => only.to_string(),
+        several => list(several.iter().map(u32::to_string)),
     }
 }
 
@@ -149,6 +251,12 @@ impl Out {
     fn some(&mut self, key: &str, value: Option<String>) {
         if let Some(value) = value {
             self.pair(key, value);
+        }
+    }
+
+    fn overrides(&mut self, overrides: &[Override]) {
+        for change in overrides {
+            self.pair(change.key().as_str(), change.value_text());
         }
     }
 

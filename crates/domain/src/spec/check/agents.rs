@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::phase::MAX_THINK_MS;
 use super::{MAX_AGENTS, MAX_MODEL, instance_url};
 use crate::ids::{AgentId, Role};
 use crate::spec::error::Sink;
 use crate::spec::options::{self, Setting};
+use crate::spec::phase::{AgentSpec, Placement};
 use crate::spec::reader::Item;
-use crate::spec::valid::{AgentSpec, Instances};
+use crate::spec::valid::{Instances, Model};
 
 /// Longest agent id: `t1000000-r1000-solo-` before it must leave a run id of 64 bytes.
 const MAX_AGENT_ID: usize = 40;
@@ -22,6 +24,7 @@ const RESERVED_ID: &str = "combined";
 pub(super) fn read(
     item: &Item<'_>,
     instances: Option<&Instances>,
+    placements: &[Placement],
     sink: &mut Sink,
 ) -> Option<Vec<AgentSpec>> {
     struct Read {
@@ -29,12 +32,15 @@ pub(super) fn read(
         role: Role,
         model: Option<String>,
         instance: Option<String>,
+        think_ms: Option<u32>,
         options: Vec<Setting>,
     }
     let before = sink.count();
     let mut read = Vec::new();
     let mut ids = BTreeSet::new();
     let mut pinned = BTreeSet::new();
+    let owns = placements.contains(&Placement::Pinned);
+    let shares = placements.iter().any(|p| p.is_shared());
     for (i, item) in item.list(MAX_AGENTS as usize, sink)?.iter().enumerate() {
         let Some(mut table) = item.table(sink) else {
             continue;
@@ -47,7 +53,15 @@ pub(super) fn read(
             Some(item) => item.name(MAX_ROLE, Role::try_new, sink),
             None => cycled_role(i),
         };
-        let model = table.take("model").and_then(|i| i.line(MAX_MODEL, sink));
+        let model_at = table.take("model");
+        let model = model_at.as_ref().and_then(|i| i.line(MAX_MODEL, sink));
+        if let (Some(item), Some(Model::AUTO)) = (&model_at, model.as_deref()) {
+            let hint = "leave it out: the agent then has the model of [model]";
+            item.fault("only [model] can be \"auto\"", hint, sink);
+        }
+        let think_ms = table
+            .take("think_ms")
+            .and_then(|i| i.whole(0..=MAX_THINK_MS, sink));
         let instance_at = table.take("instance");
         let instance = instance_at.as_ref().and_then(|i| instance_url(i, sink));
         let options = options::settings(&mut table, sink);
@@ -80,7 +94,11 @@ pub(super) fn read(
                     let hint = "list backend.instances, or drop instance";
                     item.fault("spawned engines have no address yet", hint, sink);
                 }
-                _ if !pinned.insert(url.clone()) => {
+                _ if shares && pinned.iter().any(|other| other != url) => {
+                    let hint = "agents that share an instance name the same, or none";
+                    item.fault("the agents name several instances", hint, sink);
+                }
+                _ if !pinned.insert(url.clone()) && owns => {
                     let hint = "one agent owns an instance: each must be another one";
                     item.fault(format!("two agents are pinned to {url}"), hint, sink);
                 }
@@ -93,6 +111,7 @@ pub(super) fn read(
                 role,
                 model,
                 instance,
+                think_ms,
                 options,
             });
         }
@@ -107,6 +126,7 @@ pub(super) fn read(
             role: r.role,
             model: r.model,
             instance: r.instance,
+            think_ms: r.think_ms,
             options: r.options,
         })
     });

@@ -166,7 +166,15 @@ fn fragment() -> impl Strategy<Value = String> {
         Just("[[phase]]\n".to_owned()),
         Just("[phase.hetero]\n".to_owned()),
         Just("[[phase.agent]]\n".to_owned()),
-        "\\[(model|backend|workload|solo|limits|baseline|phase)\\]\n",
+        "\\[(model|backend|workload|solo|limits|baseline|budget|gate|phase)\\]\n",
+        "\\[phase\\.(select|until|shared)\\]\n",
+        "(by|metric) = \"(wall_s|concurrency_gain|ttft_ms)\"\n",
+        "(from|max_runs|retries_per_leg|failures|cool_down_s) = -?[0-9]{1,6}\n",
+        "select = \"best of (previous|phase [0-9]{1,11}) by [a-z_]{1,16}\"\n",
+        "(num_gpu|num_ctx|temperature) = \"(best|[+x-][0-9.]{0,6})\"\n",
+        "topology = (\"pinned\"|\"shared\"|\\[\"shared\", \"pinned\"\\])\n",
+        "(slots|think_ms|agents) = (\\[[0-9]{1,2}, [0-9]{1,2}\\]|[0-9]{1,7})\n",
+        "wall_s = \"(<|<=|>=) [0-9.e+-]{0,8}( ci)?\"\n",
         "(name|seed|kind|template|scenario|role|id|label|order|data|digest) = \"[a-z0-9_./-]{0,12}\"\n",
         "scenario = \"(custom|chimera_homo|chimera_hetero|baseline_vs_chimera)\"\n",
         "(agents|runs|max_concurrent|first_test_id|num_ctx|num_predict|top_k) = -?[0-9]{1,12}\n",
@@ -195,10 +203,12 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_spec_is_answered(at in 0_usize..900, cut in 0_usize..30, put in "\\PC{0,8}") {
+    fn a_damaged_spec_is_answered(at in 0_usize..1_900, cut in 0_usize..30, put in "\\PC{0,8}") {
         for whole in [
             include_str!("../../../../../examples/quick.toml"),
             include_str!("../../../../../examples/two-agents.toml"),
+            include_str!("../../../../../examples/tr110-reduced.toml"),
+            include_str!("../../../../../examples/topology.toml"),
         ] {
             let mut chars: Vec<char> = whole.chars().collect();
             let from = at.min(chars.len());
