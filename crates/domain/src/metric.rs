@@ -126,6 +126,27 @@ impl Metric {
         }
     }
 
+    /// Whether it compares with solo legs, so that without them nobody can tell it.
+    #[must_use]
+    pub fn needs_solo(self) -> bool {
+        match self {
+            Self::ConcurrencyGain
+            | Self::ParallelEfficiency
+            | Self::SoloTokensPerS
+            | Self::ThroughputRatio
+            | Self::Slowdown
+            | Self::Fairness => true,
+            Self::AggregateTokensPerS
+            | Self::WallS
+            | Self::IdleTailS
+            | Self::TtftMs
+            | Self::E2eMs
+            | Self::TpotMs
+            | Self::Tr110Speedup
+            | Self::Tr110Efficiency => false,
+        }
+    }
+
     /// The metric over the valid runs of a test.
     #[must_use]
     pub fn of_test(self, aggregate: &Aggregate) -> &Summary {
