@@ -1,5 +1,7 @@
 //! What the coordinator decides. Its log is the authority: its state is a replay of these records.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::PinFacts;
@@ -208,4 +210,36 @@ pub enum ExperimentOutcome {
         /// Why.
         detail: String,
     },
+}
+
+/// The log as if its plan had been known from the start: every submission holds the plan with all
+/// extensions of its experiment taken in.
+///
+/// *Shape*: the same records in the same order; only submissions may differ. Extensions count in
+/// the order of the log, which is by epoch, then by the coordinator's clock, whatever order they
+/// are given in.
+#[must_use]
+pub fn grown(log: &[ControlEvent]) -> Cow<'_, [ControlEvent]> {
+    let mut extensions: Vec<&ControlEvent> = log
+        .iter()
+        .filter(|event| matches!(event.record, ControlRecord::Extended { .. }))
+        .collect();
+    if extensions.is_empty() {
+        return Cow::Borrowed(log);
+    }
+    extensions.sort_by_key(|event| (event.epoch, event.at.mono_ns));
+    let mut log = log.to_vec();
+    for event in &mut log {
+        let ControlRecord::Submitted { plan, .. } = &mut event.record else {
+            continue;
+        };
+        for extension in &extensions {
+            if extension.experiment == event.experiment
+                && let ControlRecord::Extended { why, tests, legs } = &extension.record
+            {
+                plan.extend(why, tests, legs);
+            }
+        }
+    }
+    Cow::Owned(log)
 }

@@ -233,12 +233,67 @@ pub struct Progress {
     pub phase: String,
     /// The leg under way.
     pub leg: Option<PlannedLeg>,
+    /// What a person wants to know of it. `None`: no leg is under way.
+    pub about: Option<LegInWords>,
     /// Who is in it.
     pub members: Vec<Member>,
     /// Agents of the leg that have ended.
     pub agents_done: Vec<AgentId>,
     /// Verdict of the leg just closed: `None` while it runs, or if it is valid.
     pub last_invalid: Option<(RunId, Invalid)>,
+    /// How far the study is.
+    pub tally: Tally,
+    /// How fast the agents of the last leg that ended well wrote. Empty: not known.
+    pub rates: Vec<AgentRate>,
     /// Set once the experiment has ended.
     pub outcome: Option<crate::control::ExperimentOutcome>,
+}
+
+/// What a person wants to know of a leg beside its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegInWords {
+    /// Label of its test.
+    pub label: String,
+    /// Phase of the study that its test belongs to, from 1.
+    pub phase: u32,
+    /// Runs that its test has, as far as they are planned.
+    pub runs: u32,
+    /// The try at the leg, from 1.
+    pub attempt: u32,
+}
+
+/// How far a study is, counted over its whole life, whoever drove it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Phases of the study.
+    pub phases: u32,
+    /// Tests, those of later phases included.
+    pub tests: u32,
+    /// Tests whose legs are all closed.
+    pub tests_done: u32,
+    /// Runs planned, as far as they are known.
+    pub runs: u32,
+    /// Runs whose legs are all closed as valid.
+    pub runs_valid: u32,
+    /// Runs of which a leg stays invalid.
+    pub runs_invalid: u32,
+    /// Attempts at legs that were closed as invalid, those given up for a later one included.
+    pub invalid_attempts: u32,
+    /// Of these, attempts after which the leg was tried again.
+    pub retried: u32,
+    /// Time for which a coordinator has driven it, ms.
+    pub elapsed_ms: u64,
+    /// Time that the legs left will take if they take as long as their likes did, ms.
+    ///
+    /// *Undefined when* no leg of a kind that is left has been measured, or it has ended.
+    pub left_ms: Option<u64>,
+}
+
+/// How fast an agent wrote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentRate {
+    /// Which agent.
+    pub agent: AgentId,
+    /// Its output tokens over the time of its work, 1/s.
+    pub tokens_per_s: f64,
 }

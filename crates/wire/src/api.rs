@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use chimera_domain::control::ExperimentOutcome;
 use chimera_domain::ids::ExperimentId;
-use chimera_domain::session::{Progress, WorkerInfo};
+use chimera_domain::metric::Metric;
+use chimera_domain::session::{AgentRate, LegInWords, Progress, Tally, WorkerInfo};
 
-use crate::common::{convert, engine_kind, engine_number, enumeration, id, number};
+use crate::common::{convert, engine_kind, engine_number, enumeration, id, number, required};
 use crate::control::{agents, list};
 use crate::error::WireError;
 use crate::pb;
@@ -93,6 +94,39 @@ pub struct ReportSummary {
     pub runs_total: u32,
     /// Of these, valid.
     pub runs_valid: u32,
+}
+
+/// `Analysis.GetValues`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValuesRequest {
+    /// Of which experiment.
+    pub experiment: ExperimentId,
+    /// Which metric.
+    pub metric: Metric,
+    /// Verdicts on attempts at legs that the answer must have taken in.
+    pub verdicts: u32,
+    /// How long to wait until they are known; whole milliseconds cross the wire.
+    pub wait: Duration,
+}
+
+/// One metric in every valid run so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricValues {
+    /// Verdicts on attempts at legs that were taken in.
+    pub verdicts: u32,
+    /// By rising test and run; runs that are invalid or lack the metric are absent.
+    pub values: Vec<RunValue>,
+}
+
+/// A metric in one run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RunValue {
+    /// Number of the test.
+    pub test: u32,
+    /// Number of the run within the test, from 1.
+    pub run: u32,
+    /// The value, in the metric's own unit.
+    pub value: f64,
 }
 
 impl From<SpecDocument> for pb::SpecDocument {
@@ -280,7 +314,85 @@ impl From<&Progress> for pb::Progress {
                     invalid: Some(invalid.into()),
                 }),
             outcome: v.outcome.as_ref().map(Into::into),
+            about: v.about.as_ref().map(Into::into),
+            tally: Some((&v.tally).into()),
+            rates: v.rates.iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<&LegInWords> for pb::LegInWords {
+    fn from(v: &LegInWords) -> Self {
+        Self {
+            label: v.label.clone(),
+            phase: v.phase,
+            runs: v.runs,
+            attempt: v.attempt,
+        }
+    }
+}
+
+impl From<pb::LegInWords> for LegInWords {
+    fn from(v: pb::LegInWords) -> Self {
+        Self {
+            label: v.label,
+            phase: v.phase,
+            runs: v.runs,
+            attempt: v.attempt,
+        }
+    }
+}
+
+impl From<&Tally> for pb::Tally {
+    fn from(v: &Tally) -> Self {
+        Self {
+            phases: v.phases,
+            tests: v.tests,
+            tests_done: v.tests_done,
+            runs: v.runs,
+            runs_valid: v.runs_valid,
+            runs_invalid: v.runs_invalid,
+            invalid_attempts: v.invalid_attempts,
+            retried: v.retried,
+            elapsed_ms: v.elapsed_ms,
+            left_ms: v.left_ms,
+        }
+    }
+}
+
+impl From<pb::Tally> for Tally {
+    fn from(v: pb::Tally) -> Self {
+        Self {
+            phases: v.phases,
+            tests: v.tests,
+            tests_done: v.tests_done,
+            runs: v.runs,
+            runs_valid: v.runs_valid,
+            runs_invalid: v.runs_invalid,
+            invalid_attempts: v.invalid_attempts,
+            retried: v.retried,
+            elapsed_ms: v.elapsed_ms,
+            left_ms: v.left_ms,
+        }
+    }
+}
+
+impl From<&AgentRate> for pb::AgentRate {
+    fn from(v: &AgentRate) -> Self {
+        Self {
+            agent: v.agent.to_string(),
+            tokens_per_s: v.tokens_per_s,
+        }
+    }
+}
+
+impl TryFrom<pb::AgentRate> for AgentRate {
+    type Error = WireError;
+    fn try_from(v: pb::AgentRate) -> Result<Self, WireError> {
+        Ok(Self {
+            agent: id(v.agent, "AgentRate.agent")?,
+            tokens_per_s: v.tokens_per_s,
+        })
     }
 }
 
@@ -313,6 +425,9 @@ impl TryFrom<pb::Progress> for Progress {
                 })
                 .transpose()?,
             outcome: v.outcome.map(TryInto::try_into).transpose()?,
+            about: v.about.map(Into::into),
+            tally: required(v.tally, "Progress.tally")?.into(),
+            rates: list(v.rates)?,
         })
     }
 }
@@ -391,5 +506,60 @@ impl TryFrom<pb::ListReportsResponse> for Vec<ReportSummary> {
     type Error = WireError;
     fn try_from(v: pb::ListReportsResponse) -> Result<Self, WireError> {
         list(v.reports)
+    }
+}
+
+impl From<ValuesRequest> for pb::GetValuesRequest {
+    fn from(v: ValuesRequest) -> Self {
+        Self {
+            experiment: v.experiment.into(),
+            metric: v.metric.name().to_owned(),
+            verdicts: v.verdicts,
+            wait_ms: u64::try_from(v.wait.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl TryFrom<pb::GetValuesRequest> for ValuesRequest {
+    type Error = WireError;
+    fn try_from(v: pb::GetValuesRequest) -> Result<Self, WireError> {
+        let metric = Metric::from_name(&v.metric);
+        Ok(Self {
+            experiment: id(v.experiment, "GetValuesRequest.experiment")?,
+            metric: metric.ok_or(WireError::OutOfRange {
+                field: "GetValuesRequest.metric",
+                why: "no metric has this name; sender and receiver may be of different versions",
+            })?,
+            verdicts: v.verdicts,
+            wait: Duration::from_millis(v.wait_ms),
+        })
+    }
+}
+
+impl From<MetricValues> for pb::MetricValues {
+    fn from(v: MetricValues) -> Self {
+        let value = |v: RunValue| pb::RunValue {
+            test: v.test,
+            run: v.run,
+            value: v.value,
+        };
+        Self {
+            verdicts: v.verdicts,
+            values: v.values.into_iter().map(value).collect(),
+        }
+    }
+}
+
+impl From<pb::MetricValues> for MetricValues {
+    fn from(v: pb::MetricValues) -> Self {
+        let value = |v: pb::RunValue| RunValue {
+            test: v.test,
+            run: v.run,
+            value: v.value,
+        };
+        Self {
+            verdicts: v.verdicts,
+            values: v.values.into_iter().map(value).collect(),
+        }
     }
 }

@@ -9,8 +9,8 @@ use super::types::{
     AgentConfig, AgentDelta, AgentRun, Outcome, OutcomeState, Report, RunReport, TestReport,
     Validity,
 };
-use super::{SCHEMA_VERSION, host, verdict};
-use crate::control::{ControlEvent, ExperimentOutcome, InvalidReason};
+use super::{SCHEMA_VERSION, host, topology_verdict, verdict};
+use crate::control::{self, ControlEvent, ExperimentOutcome, InvalidReason};
 use crate::efficiency::{AgentMeasure, RunMeasure, measure};
 use crate::event::{AgentEvent, Output};
 use crate::ids::{AgentId, AgentKey, RunId};
@@ -103,7 +103,8 @@ pub fn build(input: &Input<'_>) -> Result<Report, BuildError> {
 /// # Errors
 /// When the control log has no plan, or mixes experiments.
 pub fn build_counted(input: &Input<'_>) -> Result<Built, BuildError> {
-    let log = Log::fold(input.control)?;
+    let control = control::grown(input.control);
+    let log = Log::fold(&control)?;
     let streams = Streams::sort(input.events);
     let folded = fold_legs(&log, &streams, &input.integrity);
     let nodes = host::Nodes::sort(input.telemetry);
@@ -142,6 +143,7 @@ pub fn build_counted(input: &Input<'_>) -> Result<Built, BuildError> {
             .describe(software(input.environment.clone(), log.software).with_pins(pins)),
         validity,
         contrast: verdict::contrast(&tests),
+        topology: topology_verdict(&tests),
         tests,
     };
     let in_streams: u64 = folded
@@ -176,7 +178,8 @@ pub fn outputs(
     control: &[ControlEvent],
     events: &[AgentEvent],
 ) -> Result<Vec<AgentOutputs>, BuildError> {
-    let log = Log::fold(control)?;
+    let control = control::grown(control);
+    let log = Log::fold(&control)?;
     let streams = Streams::sort(events);
     let folded = fold_legs(&log, &streams, &Integrity::default());
     let mut found = Vec::new();
@@ -328,6 +331,7 @@ fn test_report<'a>(
         folder: format!("phase_{}_test_{:03}", test.phase, test.id),
         agents: test.agents.iter().map(AgentConfig::from).collect(),
         max_concurrent: test.max_concurrent,
+        topology: test.topology,
         runs_planned: test.runs,
         runs_attempted: attempted,
         runs_valid: u32::try_from(measures.len()).unwrap_or(u32::MAX),

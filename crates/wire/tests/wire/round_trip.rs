@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use chimera_domain::control::ExperimentOutcome;
 use chimera_domain::ids::ExperimentId;
+use chimera_domain::metric::Metric;
 use chimera_domain::session::{CoordinatorMessage, WorkerInfo, WorkerMessage};
 use chimera_wire::api::{
-    ExperimentSummary, ReportDocument, ReportRequest, ReportSummary, SpecDocument, SpecFormat,
-    Submission,
+    ExperimentSummary, MetricValues, ReportDocument, ReportRequest, ReportSummary, RunValue,
+    SpecDocument, SpecFormat, Submission, ValuesRequest,
 };
 use chimera_wire::{codec, pb};
 use proptest::collection::vec;
@@ -146,6 +147,42 @@ proptest! {
         let response: pb::ListReportsResponse = [line.clone()].into_iter().collect();
         prop_assert_eq!(Vec::<ReportSummary>::try_from(through(response)).unwrap(), vec![line]);
     }
+}
+
+proptest! {
+    #[test]
+    fn values(experiment in id::<ExperimentId>(), pick in 0..Metric::ALL.len(), n in any::<[u32; 3]>(), value in -1e9..1e9_f64) {
+        let request = ValuesRequest {
+            experiment,
+            metric: Metric::ALL[pick],
+            verdicts: n[0],
+            wait: Duration::from_millis(u64::from(n[1])),
+        };
+        let read: ValuesRequest =
+            through(pb::GetValuesRequest::from(request.clone())).try_into().unwrap();
+        prop_assert_eq!(read, request);
+        let values = MetricValues {
+            verdicts: n[0],
+            values: vec![RunValue { test: n[1], run: n[2], value }],
+        };
+        let read = MetricValues::from(through(pb::MetricValues::from(values.clone())));
+        prop_assert_eq!(read, values);
+    }
+}
+
+#[test]
+fn a_metric_that_nobody_knows_is_refused() {
+    let request = pb::GetValuesRequest {
+        experiment: "e".to_owned(),
+        metric: "happiness".to_owned(),
+        verdicts: 0,
+        wait_ms: 0,
+    };
+    let error = ValuesRequest::try_from(request).unwrap_err();
+    assert!(
+        error.to_string().contains("GetValuesRequest.metric"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Arbitrary values of what workers, the coordinator and its clients say to each other.
 
 use chimera_domain::session::{
-    Assignment, CoordinatorMessage, Hello, LegRef, Progress, WorkerInfo, WorkerMessage,
+    AgentRate, Assignment, CoordinatorMessage, Hello, LegInWords, LegRef, Progress, Tally,
+    WorkerInfo, WorkerMessage,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -149,8 +150,8 @@ pub(crate) fn progress() -> impl Strategy<Value = Progress> {
         vec(id(), 0..3),
         of((id(), invalid())),
     );
-    (id(), text(), counts, text(), leg, of(outcome())).prop_map(
-        |(experiment, name, [total, closed, valid], phase, leg, outcome)| Progress {
+    (id(), text(), counts, text(), leg, of(outcome()), study()).prop_map(
+        |(experiment, name, [total, closed, valid], phase, leg, outcome, study)| Progress {
             experiment,
             name,
             legs_total: total,
@@ -162,6 +163,39 @@ pub(crate) fn progress() -> impl Strategy<Value = Progress> {
             agents_done: leg.2,
             last_invalid: leg.3,
             outcome,
+            about: study.0,
+            tally: study.1,
+            rates: study.2,
         },
     )
+}
+
+fn study() -> impl Strategy<Value = (Option<LegInWords>, Tally, Vec<AgentRate>)> {
+    let about =
+        (text(), any::<[u32; 3]>()).prop_map(|(label, [phase, runs, attempt])| LegInWords {
+            label,
+            phase,
+            runs,
+            attempt,
+        });
+    let tally =
+        (any::<[u32; 8]>(), any::<u64>(), of(any::<u64>())).prop_map(|(n, elapsed_ms, left_ms)| {
+            Tally {
+                phases: n[0],
+                tests: n[1],
+                tests_done: n[2],
+                runs: n[3],
+                runs_valid: n[4],
+                runs_invalid: n[5],
+                invalid_attempts: n[6],
+                retried: n[7],
+                elapsed_ms,
+                left_ms,
+            }
+        });
+    let rate = (id(), 0.0..1e6_f64).prop_map(|(agent, tokens_per_s)| AgentRate {
+        agent,
+        tokens_per_s,
+    });
+    (of(about), tally, vec(rate, 0..3))
 }
