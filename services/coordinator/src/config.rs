@@ -42,6 +42,9 @@ pub struct Args {
     /// Least time between the ready votes and the common start [default: 250ms]
     #[arg(long, env = "CHIMERA_COORDINATOR_START_LEAD", value_name = "DURATION")]
     pub start_lead: Option<DurationText>,
+    /// Analyzer that says what the runs show, for experiments whose plan depends on it [default: none]
+    #[arg(long, env = "CHIMERA_ANALYZER_URL", value_name = "URL")]
+    pub analyzer: Option<String>,
     /// The bus
     #[command(flatten)]
     #[serde(default)]
@@ -65,6 +68,8 @@ pub struct Config {
     pub fence_ms: u64,
     /// Least lead of a common start, ms.
     pub start_lead_ms: u64,
+    /// URL of the analyzer; `None`: experiments that need one are refused.
+    pub analyzer: Option<String>,
     /// Version and git revision, written into the log.
     pub software: String,
     /// Sizes of the streams, where they do not exist yet.
@@ -82,6 +87,7 @@ impl Config {
             lease_ms: 5_000,
             fence_ms: 3_000,
             start_lead_ms: 250,
+            analyzer: None,
             software,
             streams: StreamLimits::default(),
         }
@@ -109,6 +115,7 @@ impl Config {
             lease_ms: ms(&args.lease, base.lease_ms),
             fence_ms: ms(&args.fence, base.fence_ms),
             start_lead_ms: ms(&args.start_lead, base.start_lead_ms),
+            analyzer: args.analyzer.clone(),
             ..base
         };
         if config.heartbeat_ms < 10 {
@@ -124,6 +131,14 @@ impl Config {
             problems.add(
                 "lease",
                 "must be longer than the fence, or two workers could hold one instance",
+            );
+        }
+        if let Some(url) = &config.analyzer
+            && !url.starts_with("http://")
+        {
+            problems.add(
+                "analyzer",
+                "must be an address like http://127.0.0.1:7071 (TLS is left to a proxy)",
             );
         }
         problems.finish_with(bus).map(|bus| (config, bus))
@@ -152,10 +167,19 @@ mod tests {
 
     #[test]
     fn every_mistake_is_said_at_once() {
-        let errors =
-            resolve(&["--listen", "nowhere", "--fence", "6s", "--heartbeat", "7s"]).unwrap_err();
+        let errors = resolve(&[
+            "--listen",
+            "nowhere",
+            "--fence",
+            "6s",
+            "--heartbeat",
+            "7s",
+            "--analyzer",
+            "x",
+        ])
+        .unwrap_err();
         let text = errors.to_string();
-        for key in ["listen", "fence", "lease"] {
+        for key in ["listen", "fence", "lease", "analyzer"] {
             assert!(text.contains(key), "{text}");
         }
     }

@@ -1,17 +1,17 @@
-//! Experiments as the coordinator holds them: plan, progress, and the wish to stop.
+//! What was submitted: the course of each experiment, and the picture of it for people.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chimera_domain::control::{
-    ControlEvent, ControlRecord, ExperimentOutcome, Invalid, LegVerdict, Member,
-};
+use chimera_domain::control::{ControlEvent, ControlRecord, ExperimentOutcome, LegVerdict, Member};
 use chimera_domain::ids::{AgentId, ExperimentId, RunId};
 use chimera_domain::plan::{Plan, PlannedLeg};
-use chimera_domain::session::Progress;
+use chimera_domain::session::{AgentRate, LegInWords, Progress, Tally};
+use chimera_runtime::clock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::course::{Course, Next};
 use crate::lifecycle::LegLimits;
 use crate::planning;
 
@@ -19,97 +19,151 @@ use crate::planning;
 #[derive(Debug)]
 pub(crate) struct Experiment {
     pub(crate) id: ExperimentId,
-    pub(crate) plan: Plan,
+    /// The spec as the person wrote it.
+    pub(crate) spec_text: String,
     pub(crate) limits: LegLimits,
     /// Tripped by `cancel`.
     pub(crate) cancel: CancellationToken,
+    /// Of the coordinator that drives it.
+    epoch: u64,
     progress: watch::Sender<Progress>,
-    closed: Mutex<BTreeSet<RunId>>,
+    course: Mutex<Course>,
 }
 
 impl Experiment {
-    pub(crate) fn new(id: ExperimentId, plan: Plan, limits: LegLimits) -> Self {
+    pub(crate) fn new(
+        id: ExperimentId,
+        spec_text: String,
+        plan: Plan,
+        start_lead_ms: u64,
+        epoch: u64,
+    ) -> Self {
+        let limits = planning::leg_limits(&plan.limits, start_lead_ms);
         let progress = Progress {
             experiment: id.clone(),
             name: plan.name.clone(),
-            legs_total: u32::try_from(plan.legs.len()).unwrap_or(u32::MAX),
+            legs_total: 0,
             legs_closed: 0,
             legs_valid: 0,
             phase: "waiting its turn".to_owned(),
             leg: None,
+            about: None,
             members: Vec::new(),
             agents_done: Vec::new(),
             last_invalid: None,
+            tally: Tally::default(),
+            rates: Vec::new(),
             outcome: None,
         };
-        Self {
+        let experiment = Self {
             id,
-            plan,
+            spec_text,
             limits,
             cancel: CancellationToken::new(),
+            epoch,
             progress: watch::channel(progress).0,
-            closed: Mutex::default(),
-        }
+            course: Mutex::new(Course::new(plan)),
+        };
+        experiment.picture(|_, _| {});
+        experiment
     }
 
-    /// Legs that are still to be executed, in order.
-    pub(crate) fn remaining(&self) -> Vec<PlannedLeg> {
-        let closed = self.closed();
-        self.plan
-            .legs
-            .iter()
-            .filter(|leg| !closed.contains(&leg.run_id))
-            .cloned()
-            .collect()
+    /// No panic happens under this lock.
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn closed(&self) -> MutexGuard<'_, BTreeSet<RunId>> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The plan as it has grown so far.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.course().plan()
+    }
+
+    /// What is to be done next.
+    pub(crate) fn next(&self) -> Next {
+        self.course().next()
+    }
+
+    /// Verdicts on attempts so far.
+    pub(crate) fn verdicts(&self) -> u32 {
+        self.course().verdicts()
+    }
+
+    /// Takes in a record that is in the log.
+    pub(crate) fn take(&self, event: &ControlEvent) {
+        self.course().take(event);
+        self.picture(|p, _| match (&event.record, &event.run) {
+            (ControlRecord::Closed { verdict }, Some(run)) => {
+                p.phase = format!("{run}: closed");
+                p.last_invalid = match verdict {
+                    LegVerdict::Valid => None,
+                    LegVerdict::Invalid(why) => Some((run.clone(), why.clone())),
+                };
+            }
+            (ControlRecord::ExperimentClosed { outcome }, _) => ended(p, outcome),
+            _ => {}
+        });
     }
 
     /// A leg's place in the picture changed.
-    pub(crate) fn show(&self, leg: &PlannedLeg, phase: &str, members: &[Member], done: &[AgentId]) {
-        self.progress.send_modify(|p| {
+    pub(crate) fn show(
+        &self,
+        leg: &PlannedLeg,
+        attempt: u32,
+        phase: &str,
+        members: &[Member],
+        done: &[AgentId],
+    ) {
+        self.picture(|p, plan| {
             p.phase = format!("{}: {phase}", leg.run_id);
             p.leg = Some(leg.clone());
+            p.about = plan.test(leg.test).map(|test| LegInWords {
+                label: test.label.clone(),
+                phase: test.phase,
+                runs: test.runs,
+                attempt,
+            });
             p.members = members.to_vec();
             p.agents_done = done.to_vec();
             p.last_invalid = None;
         });
     }
 
-    /// A leg is over. Hearing so twice changes nothing.
-    pub(crate) fn leg_closed(&self, run: &RunId, verdict: &LegVerdict) {
-        if !self.closed().insert(run.clone()) {
-            return;
-        }
-        self.progress.send_modify(|p| {
-            p.legs_closed += 1;
-            p.phase = format!("{run}: closed");
-            p.last_invalid = match verdict {
-                LegVerdict::Valid => {
-                    p.legs_valid += 1;
-                    None
-                }
-                LegVerdict::Invalid(Invalid { reason, detail }) => Some((
-                    run.clone(),
-                    Invalid {
-                        reason: *reason,
-                        detail: detail.clone(),
-                    },
-                )),
-            };
+    /// What happens between legs.
+    pub(crate) fn say(&self, phase: &str) {
+        self.picture(|p, _| {
+            phase.clone_into(&mut p.phase);
+            p.leg = None;
+            p.about = None;
+            p.members.clear();
+            p.agents_done.clear();
+            p.last_invalid = None;
         });
     }
 
-    /// The experiment is over.
-    pub(crate) fn ended(&self, outcome: ExperimentOutcome) {
+    /// How fast the agents of the leg that just ended wrote.
+    pub(crate) fn rates(&self, rates: Vec<AgentRate>) {
+        self.picture(|p, _| p.rates = rates);
+    }
+
+    /// The experiment is over, though the log could not be told.
+    pub(crate) fn ended(&self, outcome: &ExperimentOutcome) {
+        self.picture(|p, _| ended(p, outcome));
+    }
+
+    /// Changes the picture; the figures in it are always those of now.
+    fn picture(&self, change: impl FnOnce(&mut Progress, &Plan)) {
+        let course = self.course();
+        let tally = course.tally(self.epoch, clock::mono());
+        let (closed, valid) = course.legs_closed();
+        let total = course.legs_total();
+        let plan = course.plan();
+        drop(course);
         self.progress.send_modify(|p| {
-            p.phase = "ended".to_owned();
-            p.leg = None;
-            p.members.clear();
-            p.agents_done.clear();
-            p.outcome = Some(outcome);
+            p.tally = tally;
+            p.legs_total = total;
+            p.legs_closed = closed;
+            p.legs_valid = valid;
+            change(p, &plan);
         });
     }
 
@@ -127,6 +181,15 @@ impl Experiment {
     pub(crate) fn is_over(&self) -> bool {
         self.progress.borrow().outcome.is_some()
     }
+}
+
+fn ended(p: &mut Progress, outcome: &ExperimentOutcome) {
+    p.phase = "ended".to_owned();
+    p.leg = None;
+    p.about = None;
+    p.members.clear();
+    p.agents_done.clear();
+    p.outcome = Some(outcome.clone());
 }
 
 /// All experiments of this coordinator's log.
@@ -176,42 +239,36 @@ pub(crate) struct Replayed {
 /// Rebuilds the state from the log.
 ///
 /// A leg that was open when the coordinator went away is not taken up again: its agents were
-/// stopped by their fence, and a second COMMIT for one attempt must never be.
-pub(crate) fn replay(events: &[ControlEvent], start_lead_ms: u64) -> Replayed {
+/// stopped by their fence, and a second COMMIT for one attempt must never be. It is closed, and the
+/// next attempt at it begins anew.
+pub(crate) fn replay(events: &[ControlEvent], start_lead_ms: u64, epoch: u64) -> Replayed {
     let mut state = Replayed::default();
-    let mut by_id: BTreeMap<ExperimentId, Arc<Experiment>> = BTreeMap::new();
-    let mut open: BTreeMap<(ExperimentId, RunId), u32> = BTreeMap::new();
+    let mut by_id: BTreeMap<&ExperimentId, Arc<Experiment>> = BTreeMap::new();
     for event in events {
-        if let ControlRecord::Submitted { plan, .. } = &event.record {
-            let limits = planning::leg_limits(&plan.limits, start_lead_ms);
+        if let ControlRecord::Submitted {
+            plan, spec_text, ..
+        } = &event.record
+        {
             let experiment = Arc::new(Experiment::new(
                 event.experiment.clone(),
+                spec_text.clone(),
                 plan.clone(),
-                limits,
+                start_lead_ms,
+                epoch,
             ));
-            by_id.insert(event.experiment.clone(), experiment.clone());
+            by_id.insert(&event.experiment, experiment.clone());
             state.experiments.push(experiment);
-            continue;
         }
-        let Some(experiment) = by_id.get(&event.experiment) else {
-            continue;
-        };
-        match (&event.record, &event.run) {
-            (ControlRecord::Closed { verdict }, Some(run)) => {
-                open.remove(&(event.experiment.clone(), run.clone()));
-                experiment.leg_closed(run, verdict);
-            }
-            (ControlRecord::ExperimentClosed { outcome }, _) => experiment.ended(outcome.clone()),
-            (_, Some(run)) => {
-                open.insert((event.experiment.clone(), run.clone()), event.attempt);
-            }
-            _ => {}
+        if let Some(experiment) = by_id.get(&event.experiment) {
+            experiment.take(event);
         }
     }
-    for ((id, run), attempt) in open {
-        if let Some(experiment) = by_id.get(&id) {
-            state.open_legs.push((experiment.clone(), run, attempt));
-        }
+    for experiment in &state.experiments {
+        let open = experiment.course().open_legs();
+        let open = open
+            .into_iter()
+            .map(|(run, attempt)| (experiment.clone(), run, attempt));
+        state.open_legs.extend(open);
     }
     state
 }

@@ -20,6 +20,7 @@ use tracing::Instrument as _;
 
 use crate::error::SubmitError;
 use crate::experiment::{Experiment, Experiments};
+use crate::growth;
 use crate::log::{ControlLog, Thread};
 use crate::planning;
 use crate::registry::{COMMAND_CAPACITY, Registry};
@@ -37,6 +38,8 @@ pub(crate) struct ControlService {
     pub(crate) queue: mpsc::Sender<Arc<Experiment>>,
     pub(crate) software: String,
     pub(crate) start_lead_ms: u64,
+    /// Whether an analyzer can be asked.
+    pub(crate) has_analyzer: bool,
     /// Ends the watch streams when the server drains.
     pub(crate) shutdown: CancellationToken,
 }
@@ -56,8 +59,16 @@ impl ControlService {
             Some(id) => id,
             None => planning::fresh_id(&plan.name, clock::wall_unix_ns())?,
         };
-        let limits = planning::leg_limits(&plan.limits, self.start_lead_ms);
-        let experiment = Arc::new(Experiment::new(id.clone(), plan.clone(), limits));
+        if let Some(what) = growth::depends_on(&plan).filter(|_| !self.has_analyzer) {
+            return Err(SubmitError::NoAnalyzer { what });
+        }
+        let experiment = Arc::new(Experiment::new(
+            id.clone(),
+            submission.spec.text.clone(),
+            plan.clone(),
+            self.start_lead_ms,
+            self.log.epoch(),
+        ));
         // A slot first: what is recorded as submitted must also be run.
         let slot = self
             .queue
@@ -66,14 +77,18 @@ impl ControlService {
         if !self.experiments.insert(experiment.clone()) {
             return Err(SubmitError::Taken(id));
         }
+        let legs = plan.legs.len();
         let record = ControlRecord::Submitted {
             spec_text: submission.spec.text,
             plan,
             software: self.software.clone(),
         };
-        if let Err(error) = self.log.append(&Thread::experiment(&id), record).await {
-            self.experiments.remove(&id);
-            return Err(SubmitError::Log(error));
+        match self.log.append(&Thread::experiment(&id), record).await {
+            Ok(event) => experiment.take(&event),
+            Err(error) => {
+                self.experiments.remove(&id);
+                return Err(SubmitError::refused(error, legs));
+            }
         }
         slot.send(experiment);
         tracing::info!(experiment = %id, "submitted");

@@ -4,17 +4,24 @@
 //! - [`lifecycle`]: one leg as a pure machine.
 //! - `registry`: who is connected; leases, clocks, exclusive claims.
 //! - `experiment`: what was submitted, and the replay of the log.
-//! - `runner`: feeds the machine and does what it wants.
+//! - `course`: where one stands, as a fold of its log.
+//! - `growth`, `analysis`: plans that depend on what was measured.
+//! - `runner`, `gang`: feeds the machine and does what it wants.
 //! - `log`: the control stream, with its epoch.
 //! - `grpc`: control API and worker sessions.
 
+mod analysis;
 mod config;
+mod course;
 mod error;
 mod experiment;
+mod gang;
+mod growth;
 mod grpc;
 pub mod lifecycle;
 mod log;
 mod planning;
+mod rates;
 mod registry;
 mod runner;
 
@@ -37,6 +44,7 @@ pub use config::{Args, Config};
 pub use error::CoordinatorError;
 pub use log::LogError;
 
+use analysis::Analysis;
 use experiment::Experiments;
 use grpc::{ControlService, SessionService};
 use log::{ControlLog, Thread};
@@ -60,6 +68,8 @@ pub struct Coordinator {
     address: SocketAddr,
     config: Config,
     log: ControlLog,
+    bus: Bus,
+    analysis: Option<Analysis>,
     experiments: Arc<Experiments>,
     waiting: Vec<Arc<experiment::Experiment>>,
 }
@@ -79,18 +89,26 @@ impl Coordinator {
             }
         }
         let (log, events) = ControlLog::open(bus).await?;
-        let replayed = experiment::replay(&events, config.start_lead_ms);
+        let analysis = config.analyzer.as_deref().map(Analysis::new).transpose()?;
+        let replayed = experiment::replay(&events, config.start_lead_ms, log.epoch());
+        // Said now: the runs that it needs would else be made for nothing.
+        let stranded = replayed.experiments.iter().find(|e| {
+            !e.is_over() && analysis.is_none() && growth::depends_on(&e.plan()).is_some()
+        });
+        if let Some(stranded) = stranded {
+            let experiment = stranded.id.clone();
+            return Err(CoordinatorError::NoAnalyzer { experiment });
+        }
         for (experiment, run, attempt) in &replayed.open_legs {
             let verdict = LegVerdict::Invalid(Invalid {
                 reason: InvalidReason::CoordinatorRestart,
                 detail: "the coordinator went away during the leg".to_owned(),
             });
-            let record = ControlRecord::Closed {
-                verdict: verdict.clone(),
-            };
-            log.append(&Thread::leg(&experiment.id, run, *attempt), record)
+            let record = ControlRecord::Closed { verdict };
+            let event = log
+                .append(&Thread::leg(&experiment.id, run, *attempt), record)
                 .await?;
-            experiment.leg_closed(run, &verdict);
+            experiment.take(&event);
         }
         let experiments = Arc::new(Experiments::default());
         let mut waiting = Vec::new();
@@ -106,6 +124,8 @@ impl Coordinator {
             address,
             config,
             log,
+            bus: bus.clone(),
+            analysis,
             experiments,
             waiting,
         })
@@ -117,8 +137,8 @@ impl Coordinator {
         self.address
     }
 
-    /// Serves until told to stop; the leg under way is then closed as cancelled, its experiment
-    /// resumes with the next coordinator.
+    /// Serves until told to stop; the leg under way is then closed as invalid, and the next
+    /// coordinator tries it again and goes on with its experiment.
     ///
     /// # Errors
     /// When the gRPC server fails.
@@ -127,6 +147,8 @@ impl Coordinator {
             listener,
             config,
             log,
+            bus,
+            analysis,
             experiments,
             waiting,
             ..
@@ -150,6 +172,7 @@ impl Coordinator {
             queue: queue_tx,
             software: config.software.clone(),
             start_lead_ms: config.start_lead_ms,
+            has_analyzer: analysis.is_some(),
             shutdown: sessions_end.clone(),
         };
         let sessions = SessionService {
@@ -174,6 +197,8 @@ impl Coordinator {
         let runner = Runner {
             registry,
             log,
+            bus,
+            analysis,
             heard,
             queue,
         };

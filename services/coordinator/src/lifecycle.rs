@@ -191,6 +191,10 @@ impl LegMachine {
             Input::Cancel => {
                 self.close_invalid(InvalidReason::Cancelled, "stopped by a person".to_owned())
             }
+            Input::Shutdown => self.close_invalid(
+                InvalidReason::CoordinatorRestart,
+                "the coordinator was stopped during the leg".to_owned(),
+            ),
             Input::LogFailed { detail } => self.close_invalid(
                 InvalidReason::Storage,
                 format!("the control log could not be written: {detail}"),

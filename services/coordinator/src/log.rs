@@ -140,12 +140,13 @@ impl ControlLog {
         self.epoch
     }
 
-    /// Appends one record; when this returns, it is on the server's disk.
+    /// Appends one record; when this returns, it is on the server's disk. Gives the record with its
+    /// place in the log, as a reader will find it.
     pub(crate) async fn append(
         &self,
         thread: &Thread,
         record: ControlRecord,
-    ) -> Result<(), LogError> {
+    ) -> Result<ControlEvent, LogError> {
         let event = ControlEvent {
             experiment: thread.experiment.clone(),
             run: thread.run.clone(),
@@ -166,7 +167,7 @@ impl ControlLog {
             .await
             .map_err(replaced)?;
         written.last.insert(subject, ack.sequence);
-        Ok(())
+        Ok(event)
     }
 }
 

@@ -8,27 +8,32 @@ use std::time::Duration;
 use chimera_domain::control::{
     ControlRecord, ExperimentOutcome, Invalid, InvalidReason, LegVerdict, Member,
 };
-use chimera_domain::event::PinFacts;
-use chimera_domain::ids::{AgentId, RunId, WorkerId};
-use chimera_domain::plan::{LegKind, PlannedAgent, PlannedLeg, PlannedTest};
-use chimera_domain::session::{Assignment, CoordinatorMessage, LegRef, WorkerMessage};
+use chimera_domain::ids::{AgentId, RunId};
+use chimera_domain::plan::{LegKind, PlannedLeg};
+use chimera_domain::session::{CoordinatorMessage, LegRef};
+use chimera_runtime::bus::Bus;
 use chimera_runtime::clock;
+use chimera_runtime::exit::chain;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::analysis::Analysis;
+use crate::course::Next;
 use crate::experiment::Experiment;
+use crate::gang::{Gang, members};
+use crate::growth;
 use crate::lifecycle::{Effect, Input, LegMachine, Seat};
 use crate::log::{ControlLog, Thread};
+use crate::rates;
 use crate::registry::{Heard, Registry};
-
-/// The first try at a leg; a leg that failed is shown, not repeated behind the reader's back.
-const ATTEMPT: u32 = 1;
 
 /// The driver's parts.
 pub(crate) struct Runner {
     pub(crate) registry: Arc<Registry>,
     pub(crate) log: ControlLog,
+    pub(crate) bus: Bus,
+    pub(crate) analysis: Option<Analysis>,
     pub(crate) heard: mpsc::Receiver<Heard>,
     pub(crate) queue: mpsc::Receiver<Arc<Experiment>>,
 }
@@ -56,65 +61,138 @@ impl Runner {
         let span = tracing::info_span!(
             "coordinator.experiment.run",
             experiment = %experiment.id,
-            legs = experiment.plan.legs.len()
+            legs = experiment.plan().legs.len()
         );
         let outcome = self.legs(experiment, shutdown).instrument(span).await;
         let Some(outcome) = outcome else {
             // The coordinator stops, the experiment does not: the next one resumes it.
             return;
         };
-        let thread = Thread::experiment(&experiment.id);
+        if let ExperimentOutcome::Failed { detail } = &outcome {
+            tracing::error!(experiment = %experiment.id, %detail, "the experiment failed");
+        }
         let closed = ControlRecord::ExperimentClosed {
             outcome: outcome.clone(),
         };
-        if let Err(error) = self.log.append(&thread, closed).await {
-            tracing::error!(error = %error, "the end of the experiment could not be recorded");
+        let thread = Thread::experiment(&experiment.id);
+        if let Err(error) = self.record(experiment, &thread, closed).await {
+            tracing::error!(%error, "the end of the experiment could not be recorded");
+            experiment.ended(&outcome);
         }
-        experiment.ended(outcome);
     }
 
+    /// Writes a record, and only then lets the experiment know of it.
+    ///
+    /// # Errors
+    /// In words, when the log cannot be written.
+    async fn record(
+        &self,
+        experiment: &Experiment,
+        thread: &Thread,
+        record: ControlRecord,
+    ) -> Result<(), String> {
+        let event = self.log.append(thread, record).await;
+        experiment.take(&event.map_err(|error| chain(&error))?);
+        Ok(())
+    }
+
+    /// Does what is to be done next until the experiment ends; `None`: the coordinator stops.
     async fn legs(
         &mut self,
         experiment: &Experiment,
         shutdown: &CancellationToken,
     ) -> Option<ExperimentOutcome> {
-        for leg in experiment.remaining() {
-            if experiment.cancel.is_cancelled() {
-                break;
-            }
-            let span = tracing::info_span!("coordinator.leg.run", run_id = %leg.run_id);
-            let verdict = self.leg(experiment, &leg, shutdown).instrument(span).await;
-            match &verdict {
-                Ok(LegVerdict::Valid) => tracing::info!(run_id = %leg.run_id, "leg valid"),
-                Ok(LegVerdict::Invalid(why)) => {
-                    tracing::warn!(
-                        run_id = %leg.run_id,
-                        reason = why.reason.as_str(),
-                        detail = %why.detail,
-                        "leg invalid"
-                    );
-                }
-                Err(detail) => {
-                    return Some(ExperimentOutcome::Failed {
-                        detail: detail.clone(),
-                    });
-                }
-            }
-            if let Ok(verdict) = verdict {
-                experiment.leg_closed(&leg.run_id, &verdict);
-            }
+        let mut executed = false;
+        loop {
             if shutdown.is_cancelled() {
                 return None;
             }
+            if experiment.cancel.is_cancelled() {
+                return Some(ExperimentOutcome::Cancelled);
+            }
+            let done = match experiment.next() {
+                Next::Over => return None,
+                Next::End(outcome) => return Some(outcome),
+                Next::Grow => match self.grow(experiment, shutdown).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => return Some(ExperimentOutcome::Completed),
+                    Err(detail) => Err(detail),
+                },
+                Next::Leg(leg, attempt) => {
+                    if std::mem::replace(&mut executed, true) {
+                        self.cool_down(experiment, shutdown).await;
+                    }
+                    let span =
+                        tracing::info_span!("coordinator.leg.run", run_id = %leg.run_id, attempt);
+                    self.leg(experiment, &leg, attempt, shutdown)
+                        .instrument(span)
+                        .await
+                }
+            };
+            if let Err(detail) = done {
+                return Some(ExperimentOutcome::Failed { detail });
+            }
         }
-        Some(if experiment.cancel.is_cancelled() {
-            ExperimentOutcome::Cancelled
-        } else {
-            ExperimentOutcome::Completed
-        })
     }
 
-    /// One leg from reservation to close.
+    /// Lets the machine cool, or whatever else needs a pause; cut short by a stop.
+    async fn cool_down(&mut self, experiment: &Experiment, shutdown: &CancellationToken) {
+        let seconds = experiment.plan().budget.cool_down_s;
+        if seconds == 0 {
+            return;
+        }
+        experiment.say(&format!("cooling down for {seconds} s"));
+        let pause = tokio::time::sleep(Duration::from_secs(u64::from(seconds)));
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                () = experiment.cancel.cancelled() => return,
+                () = shutdown.cancelled() => return,
+                // Between legs nobody waits for a session's words, and it must not wait either.
+                _ = self.heard.recv() => {}
+            }
+        }
+    }
+
+    /// Lets the plan grow by what was measured; `false`: it is complete.
+    ///
+    /// # Errors
+    /// In words, when it cannot.
+    async fn grow(
+        &mut self,
+        experiment: &Experiment,
+        shutdown: &CancellationToken,
+    ) -> Result<bool, String> {
+        experiment.say("asking the analyzer what the runs show");
+        let analysis = self.analysis.clone();
+        let decided = growth::grow(experiment, analysis.as_ref());
+        tokio::pin!(decided);
+        let records = loop {
+            tokio::select! {
+                records = &mut decided => break records?,
+                () = experiment.cancel.cancelled() => return Ok(true),
+                () = shutdown.cancelled() => return Ok(true),
+                _ = self.heard.recv() => {}
+            }
+        };
+        let grown = !records.is_empty();
+        let thread = Thread::experiment(&experiment.id);
+        for record in records {
+            if let ControlRecord::Extended { why, tests, legs } = &record {
+                tracing::info!(
+                    ?why,
+                    tests = tests.len(),
+                    legs = legs.len(),
+                    "the plan grows"
+                );
+            }
+            self.record(experiment, &thread, record).await?;
+        }
+        Ok(grown)
+    }
+
+    /// One attempt at a leg, from reservation to close.
     ///
     /// # Errors
     /// In words, when the log cannot be written or the plan is broken: nothing can be trusted then.
@@ -122,46 +200,50 @@ impl Runner {
         &mut self,
         experiment: &Experiment,
         leg: &PlannedLeg,
+        attempt: u32,
         shutdown: &CancellationToken,
-    ) -> Result<LegVerdict, String> {
-        let test = experiment
-            .plan
-            .tests
-            .iter()
-            .find(|t| t.id == leg.test)
+    ) -> Result<(), String> {
+        let plan = experiment.plan();
+        let test = plan
+            .test(leg.test)
             .ok_or_else(|| format!("the plan has no test {}", leg.test))?;
-        let thread = Thread::leg(&experiment.id, &leg.run_id, ATTEMPT);
-        let seats = match self.gang(experiment, test, leg, shutdown).await {
-            Ok(seats) => seats,
-            Err(why) => {
-                let verdict = LegVerdict::Invalid(why);
-                let record = ControlRecord::Closed {
-                    verdict: verdict.clone(),
-                };
-                self.log
-                    .append(&thread, record)
-                    .await
-                    .map_err(|e| e.to_string())?;
-                return Ok(verdict);
-            }
-        };
-        let leg_ref = LegRef {
-            experiment: experiment.id.clone(),
-            run: leg.run_id.clone(),
-            attempt: ATTEMPT,
-            epoch: self.log.epoch(),
-        };
-        let gang = Gang {
+        let thread = Thread::leg(&experiment.id, &leg.run_id, attempt);
+        let mut gang = Gang {
             experiment,
+            plan: &plan,
             test,
             leg,
-            leg_ref,
-            members: members(&seats),
+            leg_ref: LegRef {
+                experiment: experiment.id.clone(),
+                run: leg.run_id.clone(),
+                attempt,
+                epoch: self.log.epoch(),
+            },
+            members: Vec::new(),
         };
+        let seats = match self.seats(&gang, shutdown).await {
+            Ok(seats) => seats,
+            // Nothing has begun, so nothing is recorded: the next coordinator begins it.
+            Err(_) if shutdown.is_cancelled() => return Ok(()),
+            Err(why) => {
+                warn(leg, &why);
+                let verdict = LegVerdict::Invalid(why);
+                let record = ControlRecord::Closed { verdict };
+                return self.record(experiment, &thread, record).await;
+            }
+        };
+        gang.members = members(&seats);
         self.mark_busy(&gang.members, Some(&leg.run_id));
         let verdict = self.drive(&gang, seats, &thread, shutdown).await;
         self.mark_busy(&gang.members, None);
-        verdict
+        match verdict? {
+            LegVerdict::Valid => {
+                tracing::info!(run_id = %leg.run_id, "leg valid");
+                experiment.rates(rates::of_attempt(&self.bus, &gang).await);
+            }
+            LegVerdict::Invalid(why) => warn(leg, &why),
+        }
+        Ok(())
     }
 
     async fn drive(
@@ -199,8 +281,14 @@ impl Runner {
                 todo.extend(machine.step(failed, clock::mono()));
             }
             let done: Vec<AgentId> = machine.agents_done().cloned().collect();
-            gang.experiment
-                .show(gang.leg, machine.stage_name(), &gang.members, &done);
+            let attempt = gang.leg_ref.attempt;
+            gang.experiment.show(
+                gang.leg,
+                attempt,
+                machine.stage_name(),
+                &gang.members,
+                &done,
+            );
             let input = tokio::select! {
                 heard = self.heard.recv() => match heard.and_then(|h| gang.input(h)) {
                     Some(input) => input,
@@ -208,7 +296,7 @@ impl Runner {
                 },
                 () = tokio::time::sleep(clock::until(machine.deadline())) => Input::Tick,
                 () = gang.experiment.cancel.cancelled() => Input::Cancel,
-                () = shutdown.cancelled() => Input::Cancel,
+                () = shutdown.cancelled() => Input::Shutdown,
             };
             todo.extend(machine.step(input, clock::mono()));
         }
@@ -222,12 +310,9 @@ impl Runner {
         let (agent, message) = match effect {
             Effect::Record(record) => {
                 return self
-                    .log
-                    .append(thread, *record)
+                    .record(gang.experiment, thread, *record)
                     .await
-                    .map_err(|e| Input::LogFailed {
-                        detail: e.to_string(),
-                    });
+                    .map_err(|detail| Input::LogFailed { detail });
             }
             Effect::Reserve(agent) => {
                 let Some(assignment) = gang.assignment(&agent) else {
@@ -273,14 +358,19 @@ impl Runner {
     }
 
     /// Waits until every agent of the test has a worker; then takes those of the leg.
-    async fn gang(
+    async fn seats(
         &mut self,
-        experiment: &Experiment,
-        test: &PlannedTest,
-        leg: &PlannedLeg,
+        gang: &Gang<'_>,
         shutdown: &CancellationToken,
     ) -> Result<Vec<Seat>, Invalid> {
-        let gang_wait = experiment.plan.limits.gang_wait_s;
+        let Gang {
+            experiment,
+            plan,
+            test,
+            leg,
+            ..
+        } = *gang;
+        let gang_wait = plan.limits.gang_wait_s;
         let give_up = tokio::time::sleep(Duration::from_secs(u64::from(gang_wait)));
         tokio::pin!(give_up);
         loop {
@@ -298,7 +388,8 @@ impl Runner {
                 }
                 Err(missing) => missing,
             };
-            experiment.show(leg, &format!("waiting for workers: {missing}"), &[], &[]);
+            let waiting = format!("waiting for workers: {missing}");
+            experiment.show(leg, gang.leg_ref.attempt, &waiting, &[], &[]);
             let invalid = |reason, detail: &str| {
                 Err(Invalid {
                     reason,
@@ -328,126 +419,11 @@ impl Runner {
     }
 }
 
-fn members(seats: &[Seat]) -> Vec<Member> {
-    seats.iter().map(|s| s.member.clone()).collect()
-}
-
-/// What stays the same while a leg is driven.
-struct Gang<'a> {
-    experiment: &'a Experiment,
-    test: &'a PlannedTest,
-    leg: &'a PlannedLeg,
-    leg_ref: LegRef,
-    members: Vec<Member>,
-}
-
-impl Gang<'_> {
-    fn worker_of(&self, agent: &AgentId) -> Option<&WorkerId> {
-        self.members
-            .iter()
-            .find(|m| m.agent == *agent)
-            .map(|m| &m.worker)
-    }
-
-    fn planned(&self, agent: &AgentId) -> Option<&PlannedAgent> {
-        self.test.agents.iter().find(|a| a.id == *agent)
-    }
-
-    fn assignment(&self, agent: &AgentId) -> Option<Assignment> {
-        Some(Assignment {
-            leg_ref: self.leg_ref.clone(),
-            leg: self.leg.clone(),
-            agent: self.planned(agent)?.clone(),
-            workload: self.experiment.plan.workload.clone(),
-            topology: self.test.topology,
-            plan_seed: self.experiment.plan.seed,
-        })
-    }
-
-    /// The spec may name the digest that a model must have.
-    fn wrong_digest(&self, agent: &AgentId, pin: &PinFacts) -> Option<Invalid> {
-        let model = &self.planned(agent)?.model;
-        let asked = self.experiment.plan.model_digests.get(model)?;
-        let has = pin.model_digest.as_deref().unwrap_or("an unknown digest");
-        let plain = |digest: &str| digest.trim_start_matches("sha256:").to_ascii_lowercase();
-        (plain(asked) != plain(has)).then(|| Invalid {
-            reason: InvalidReason::NotReady,
-            detail: format!("model {model} has {has}, the spec asks for {asked}"),
-        })
-    }
-
-    /// A session's words as an input, if they are about this attempt.
-    fn input(&self, heard: Heard) -> Option<Input> {
-        match heard {
-            Heard::Message(worker, message) => self.message(&worker, *message),
-            Heard::Lost(worker, detail) => Some(Input::WorkerLost { worker, detail }),
-            Heard::Expired(worker, detail) => Some(Input::LeaseLost { worker, detail }),
-            Heard::Joined => None,
-        }
-    }
-
-    fn message(&self, from: &WorkerId, message: WorkerMessage) -> Option<Input> {
-        let (leg, agent, input) = match message {
-            WorkerMessage::LeaseReply {
-                leg,
-                agent,
-                refused,
-            } => (leg, agent.clone(), Input::LeaseReply { agent, refused }),
-            WorkerMessage::Ready {
-                leg,
-                agent,
-                pin,
-                warm_ns,
-            } => {
-                let input = match self.wrong_digest(&agent, &pin) {
-                    Some(why) => Input::NotReady {
-                        agent: agent.clone(),
-                        why,
-                    },
-                    None => Input::Ready {
-                        agent: agent.clone(),
-                        pin,
-                        warm_ns,
-                    },
-                };
-                (leg, agent, input)
-            }
-            WorkerMessage::NotReady { leg, agent, why } => {
-                (leg, agent.clone(), Input::NotReady { agent, why })
-            }
-            WorkerMessage::Started {
-                leg,
-                agent,
-                planned,
-                actual,
-            } => (
-                leg,
-                agent.clone(),
-                Input::Started {
-                    agent,
-                    planned,
-                    actual,
-                },
-            ),
-            WorkerMessage::Idle { leg, agent } => (leg, agent.clone(), Input::Idle { agent }),
-            WorkerMessage::Finished {
-                leg,
-                agent,
-                failure,
-                ..
-            } => (leg, agent.clone(), Input::Finished { agent, failure }),
-            WorkerMessage::Hello(_)
-            | WorkerMessage::Heartbeat { .. }
-            | WorkerMessage::Pong { .. } => return None,
-        };
-        if leg != self.leg_ref {
-            tracing::info!(run_id = %leg.run, epoch = leg.epoch, "words about another attempt ignored");
-            return None;
-        }
-        if self.worker_of(&agent) != Some(from) {
-            tracing::warn!(worker = %from, %agent, "a worker spoke for an agent that it does not run");
-            return None;
-        }
-        Some(input)
-    }
+fn warn(leg: &PlannedLeg, why: &Invalid) {
+    tracing::warn!(
+        run_id = %leg.run_id,
+        reason = why.reason.as_str(),
+        detail = %why.detail,
+        "leg invalid"
+    );
 }

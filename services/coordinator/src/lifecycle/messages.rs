@@ -111,6 +111,8 @@ pub enum Input {
     Tick,
     /// A person stopped it.
     Cancel,
+    /// The coordinator is stopped; the next one tries the leg again.
+    Shutdown,
     /// The log refused a record.
     LogFailed {
         /// In words.

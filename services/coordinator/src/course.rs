@@ -1,0 +1,330 @@
+//! Where an experiment stands: a fold of its log, record by record, and what follows from it.
+//!
+//! The coordinator that writes a record and the one that reads it back after a crash take it in by
+//! the same function, so that both go on in the same way. Nothing here waits, sends or reads a
+//! clock.
+//!
+//! Rules: an invalid attempt is followed by another one while the budget allows, at once, so that
+//! the legs of a run stay together. An attempt that went down with its coordinator costs no budget.
+//! A leg that stays invalid does not keep the others of its run from being executed: they are shown.
+
+mod stop;
+mod times;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chimera_domain::control::{
+    ControlEvent, ControlRecord, ExperimentOutcome, Invalid, InvalidReason, LegVerdict,
+};
+use chimera_domain::ids::RunId;
+use chimera_domain::plan::{LegKind, Plan, PlannedLeg};
+use chimera_domain::session::Tally;
+use chimera_domain::units::MonoNs;
+
+use times::Times;
+
+/// Attempts at one leg that may go down with their coordinator before it counts as a failure: a leg
+/// that kills its coordinator each time must not do so for ever.
+const MAX_RESTARTS: u32 = 3;
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Next {
+    /// This attempt at this leg.
+    Leg(PlannedLeg, u32),
+    /// All that is planned is executed; the plan may grow.
+    Grow,
+    /// End the experiment.
+    End(ExperimentOutcome),
+    /// Nothing: it has ended.
+    Over,
+}
+
+/// The state of one experiment.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Course {
+    plan: Arc<Plan>,
+    /// Legs of which the log says anything.
+    legs: BTreeMap<RunId, LegCourse>,
+    /// Attempts closed as invalid.
+    invalid_attempts: u32,
+    /// Of these, those after which the leg is tried again.
+    retried: u32,
+    /// Of these, those that the budget pays for.
+    paid: u32,
+    /// Verdicts on attempts, valid or not.
+    verdicts: u32,
+    /// Invalid attempts since the last valid one.
+    in_a_row: u32,
+    /// Legs that stay invalid.
+    failed: u32,
+    /// The last invalid attempt.
+    last_invalid: Option<(RunId, Invalid)>,
+    cancelled: bool,
+    outcome: Option<ExperimentOutcome>,
+    times: Times,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct LegCourse {
+    /// The highest attempt of which anything is known.
+    attempt: u32,
+    /// Whether that attempt is under way.
+    open: bool,
+    /// Attempts beyond the first that the budget paid for.
+    paid: u32,
+    /// Attempts that went down with their coordinator.
+    restarts: u32,
+    end: Option<End>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Valid,
+    Failed,
+}
+
+impl Course {
+    /// An experiment of which nothing but the plan is known.
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan: Arc::new(plan),
+            legs: BTreeMap::new(),
+            invalid_attempts: 0,
+            retried: 0,
+            paid: 0,
+            verdicts: 0,
+            in_a_row: 0,
+            failed: 0,
+            last_invalid: None,
+            cancelled: false,
+            outcome: None,
+            times: Times::default(),
+        }
+    }
+
+    /// The plan as it has grown so far.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.plan.clone()
+    }
+
+    /// Verdicts on attempts so far.
+    pub(crate) fn verdicts(&self) -> u32 {
+        self.verdicts
+    }
+
+    /// Legs planned, those of later phases included.
+    pub(crate) fn legs_total(&self) -> u32 {
+        let known = u32::try_from(self.plan.legs.len()).unwrap_or(u32::MAX);
+        self.plan
+            .later
+            .iter()
+            .fold(known, |sum, later| sum.saturating_add(later.legs))
+    }
+
+    /// Legs that will not be tried again, and of these the valid ones.
+    pub(crate) fn legs_closed(&self) -> (u32, u32) {
+        let count = |wanted: fn(End) -> bool| {
+            let ends = self.legs.values().filter_map(|leg| leg.end);
+            u32::try_from(ends.filter(|end| wanted(*end)).count()).unwrap_or(u32::MAX)
+        };
+        (count(|_| true), count(|end| end == End::Valid))
+    }
+
+    /// Takes in a record of the log. Records come in the order of the log.
+    pub(crate) fn take(&mut self, event: &ControlEvent) {
+        self.times.seen(event.epoch, event.at.mono_ns);
+        match (&event.record, &event.run) {
+            (ControlRecord::Extended { why, tests, legs }, _) => {
+                Arc::make_mut(&mut self.plan).extend(why, tests, legs);
+            }
+            (ControlRecord::ExperimentClosed { outcome }, _) => {
+                self.outcome = Some(outcome.clone());
+            }
+            (ControlRecord::Closed { verdict }, Some(run)) => {
+                self.closed(event, run, verdict);
+            }
+            (_, Some(run)) => {
+                let leg = self.legs.entry(run.clone()).or_default();
+                if event.attempt > leg.attempt {
+                    leg.attempt = event.attempt;
+                    leg.open = true;
+                    self.times.begun(run, event.epoch, event.at.mono_ns);
+                }
+            }
+            (_, None) => {}
+        }
+    }
+
+    fn closed(&mut self, event: &ControlEvent, run: &RunId, verdict: &LegVerdict) {
+        let budget = self.plan.budget;
+        let leg = self.legs.entry(run.clone()).or_default();
+        // A leg is closed once an attempt; a log with two verdicts on one is not made worse here.
+        if event.attempt < leg.attempt || (event.attempt == leg.attempt && !leg.open) {
+            return;
+        }
+        leg.attempt = event.attempt;
+        leg.open = false;
+        self.verdicts = self.verdicts.saturating_add(1);
+        let LegVerdict::Invalid(why) = verdict else {
+            leg.end = Some(End::Valid);
+            self.in_a_row = 0;
+            if let Some(planned) = self.plan.legs.iter().find(|l| l.run_id == *run) {
+                let solo = matches!(planned.kind, LegKind::Solo { .. });
+                let at = event.at.mono_ns;
+                self.times
+                    .closed(run, (planned.test, solo), event.epoch, at);
+            }
+            return;
+        };
+        self.times.dropped();
+        self.invalid_attempts = self.invalid_attempts.saturating_add(1);
+        self.last_invalid = Some((run.clone(), why.clone()));
+        match why.reason {
+            InvalidReason::Cancelled => {
+                leg.end = Some(End::Failed);
+                self.cancelled = true;
+            }
+            InvalidReason::CoordinatorRestart if leg.restarts < MAX_RESTARTS => {
+                leg.restarts += 1;
+                self.retried += 1;
+            }
+            _ => {
+                self.in_a_row += 1;
+                if leg.paid < budget.retries_per_leg && self.paid < budget.retries_total {
+                    leg.paid += 1;
+                    self.paid += 1;
+                    self.retried += 1;
+                } else {
+                    leg.end = Some(End::Failed);
+                    self.failed += 1;
+                }
+            }
+        }
+    }
+
+    /// Attempts that the log leaves open: their coordinator went away.
+    pub(crate) fn open_legs(&self) -> Vec<(RunId, u32)> {
+        let open = self.legs.iter().filter(|(_, leg)| leg.open);
+        open.map(|(run, leg)| (run.clone(), leg.attempt)).collect()
+    }
+
+    /// What is to be done next. An open leg is closed first.
+    pub(crate) fn next(&self) -> Next {
+        if self.outcome.is_some() {
+            return Next::Over;
+        }
+        if self.cancelled {
+            return Next::End(ExperimentOutcome::Cancelled);
+        }
+        if let Some(detail) = self.hopeless() {
+            return Next::End(ExperimentOutcome::Failed { detail });
+        }
+        let open = self.plan.legs.iter().find_map(|leg| {
+            let course = self.legs.get(&leg.run_id);
+            match course {
+                Some(course) if course.end.is_some() => None,
+                Some(course) => Some((leg, course.attempt.saturating_add(1))),
+                None => Some((leg, 1)),
+            }
+        });
+        match open {
+            Some((leg, attempt)) => Next::Leg(leg.clone(), attempt),
+            None if self.may_grow() => Next::Grow,
+            None => Next::End(ExperimentOutcome::Completed),
+        }
+    }
+
+    fn may_grow(&self) -> bool {
+        !self.plan.later.is_empty() || self.plan.tests.iter().any(|test| test.until.is_some())
+    }
+
+    /// Why it should not go on; `None`: it should.
+    fn hopeless(&self) -> Option<String> {
+        let budget = &self.plan.budget;
+        let (run, why) = self.last_invalid.as_ref()?;
+        if budget.consecutive_failures > 0 && self.in_a_row >= budget.consecutive_failures {
+            let what = match self.in_a_row {
+                1 => "the last attempt at a leg was invalid".to_owned(),
+                n => format!("the last {n} attempts at legs were all invalid"),
+            };
+            let limit = "budget.consecutive_failures";
+            return Some(stop::sentence(&what, run, why, limit));
+        }
+        let allowed = budget.failures?;
+        if self.failed <= allowed {
+            return None;
+        }
+        let what = match (self.failed, allowed) {
+            (1, _) => "1 leg stays invalid and none may".to_owned(),
+            (n, 0) => format!("{n} legs stay invalid and none may"),
+            (n, _) => format!("{n} legs stay invalid and {allowed} may"),
+        };
+        Some(stop::sentence(&what, run, why, "budget.failures"))
+    }
+
+    /// The count for people at an instant of this host.
+    pub(crate) fn tally(&self, epoch: u64, now: MonoNs) -> Tally {
+        let mut runs: BTreeMap<(u32, u32), Vec<Option<End>>> = BTreeMap::new();
+        for leg in &self.plan.legs {
+            let end = self.legs.get(&leg.run_id).and_then(|course| course.end);
+            runs.entry((leg.test, leg.run)).or_default().push(end);
+        }
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let done = |ends: &[Option<End>]| ends.iter().all(Option::is_some);
+        let unfinished: BTreeSet<u32> = runs
+            .iter()
+            .filter(|(_, ends)| !done(ends))
+            .map(|((test, _), _)| *test)
+            .collect();
+        let later: usize = self.plan.later.iter().map(|later| later.tests.len()).sum();
+        let valid = |ends: &&Vec<Option<End>>| ends.iter().all(|e| *e == Some(End::Valid));
+        let failed = |ends: &&Vec<Option<End>>| ends.contains(&Some(End::Failed));
+        let phases = self.plan.tests.iter().map(|test| test.phase);
+        let phases = phases.chain(self.plan.later.iter().map(|later| later.phase));
+        Tally {
+            phases: phases.max().unwrap_or(0),
+            tests: count(self.plan.tests.len() + later),
+            tests_done: count(self.plan.tests.len() - unfinished.len()),
+            runs: count(runs.len()),
+            runs_valid: count(runs.values().filter(valid).count()),
+            runs_invalid: count(runs.values().filter(failed).count()),
+            invalid_attempts: self.invalid_attempts,
+            retried: self.retried,
+            elapsed_ms: self.times.elapsed_ns(epoch, now) / 1_000_000,
+            left_ms: self.left_ms(epoch, now),
+        }
+    }
+
+    /// How long the legs that are left will take, less what the one under way has had.
+    fn left_ms(&self, epoch: u64, now: MonoNs) -> Option<u64> {
+        if self.outcome.is_some() {
+            return None;
+        }
+        let pause_ns = u64::from(self.plan.budget.cool_down_s) * 1_000_000_000;
+        let mut left_ns = 0_u64;
+        for leg in &self.plan.legs {
+            let ended = self.legs.get(&leg.run_id).is_some_and(|l| l.end.is_some());
+            if ended {
+                continue;
+            }
+            let solo = matches!(leg.kind, LegKind::Solo { .. });
+            let takes = self.times.expected_ns((leg.test, solo))?;
+            // A leg that takes longer than its likes did leaves nothing to foretell of it.
+            let had = self.times.had_ns(&leg.run_id, epoch, now);
+            left_ns = left_ns.saturating_add(match had {
+                Some(had) => takes.saturating_sub(had),
+                None => takes.saturating_add(pause_ns),
+            });
+        }
+        for later in &self.plan.later {
+            let takes = self.times.mean_ns()?.saturating_add(pause_ns);
+            left_ns = left_ns.saturating_add(takes.saturating_mul(u64::from(later.legs)));
+        }
+        Some(left_ns / 1_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests;
