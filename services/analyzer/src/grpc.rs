@@ -1,23 +1,36 @@
-//! The query API: reports of experiments that have ended.
+//! The query API: reports of experiments that have ended, and what the runs show of one that goes
+//! on.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chimera_domain::ids::ExperimentId;
+use chimera_domain::metric::Metric;
 use chimera_domain::render::report_json;
-use chimera_domain::report::SCHEMA_VERSION;
-use chimera_wire::api::{ReportDocument, ReportRequest, ReportSummary};
+use chimera_domain::report::{Environment, SCHEMA_VERSION};
+use chimera_runtime::clock;
+use chimera_runtime::exit::chain;
+use chimera_wire::api::{
+    MetricValues, ReportDocument, ReportRequest, ReportSummary, RunValue, ValuesRequest,
+};
 use chimera_wire::pb;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
+use crate::ingest::Ingest;
+use crate::records::{Records, ReportError};
 use crate::store::{Finished, Store};
 
 /// Longest wait that a caller may ask for in one call; a caller that wants more calls again.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
+/// How often the streams are read again for verdicts that are not there yet.
+const POLL: Duration = Duration::from_millis(200);
+
 /// The service.
 pub(crate) struct AnalysisService {
     pub(crate) store: Arc<Store>,
+    pub(crate) ingest: Ingest,
 }
 
 impl AnalysisService {
@@ -31,6 +44,44 @@ impl AnalysisService {
             ))),
         }
     }
+
+    /// The records, once they hold the verdicts that the caller knows of.
+    async fn so_far(&self, request: &ValuesRequest) -> Result<Records, Status> {
+        let deadline = clock::deadline(request.wait.min(MAX_WAIT));
+        loop {
+            let records = self.ingest.so_far(&request.experiment).await;
+            let records = records.map_err(|error| Status::unavailable(chain(&error)))?;
+            let known = records.verdicts();
+            if known >= request.verdicts {
+                return Ok(records);
+            }
+            if clock::mono() >= deadline {
+                return Err(Status::unavailable(format!(
+                    "{known} of {} verdicts on experiment '{}' are known",
+                    request.verdicts, request.experiment
+                )));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// The metric in every valid run, by rising test and run.
+fn values(records: &Records, metric: Metric) -> Result<Vec<RunValue>, ReportError> {
+    let report = records.report(&Environment::default())?;
+    let mut values = Vec::new();
+    for test in &report.tests {
+        // A report of ours numbers its tests; the text is for those that are imported.
+        let Ok(id) = test.id.parse() else { continue };
+        values.extend(test.runs.iter().filter_map(|run| {
+            Some(RunValue {
+                test: id,
+                run: run.run,
+                value: metric.of_run(run)?,
+            })
+        }));
+    }
+    Ok(values)
 }
 
 #[tonic::async_trait]
@@ -51,6 +102,23 @@ impl chimera_wire::analysis_server::Analysis for AnalysisService {
             }
             .into(),
         ))
+    }
+
+    async fn get_values(
+        &self,
+        request: Request<pb::GetValuesRequest>,
+    ) -> Result<Response<pb::MetricValues>, Status> {
+        let request = ValuesRequest::try_from(request.into_inner())?;
+        let span = tracing::info_span!("analyzer.values.get", experiment = %request.experiment);
+        let records = self.so_far(&request).instrument(span).await?;
+        let verdicts = records.verdicts();
+        // Off the threads that serve: a study of thousands of runs takes seconds.
+        let metric = request.metric;
+        let values = tokio::task::spawn_blocking(move || values(&records, metric))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| Status::not_found(chain(&error)))?;
+        Ok(Response::new(MetricValues { verdicts, values }.into()))
     }
 
     async fn list_reports(

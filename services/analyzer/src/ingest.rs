@@ -53,58 +53,48 @@ impl Ingest {
     /// # Errors
     /// When a stream cannot be read to its end, or a dead letter cannot be kept.
     pub async fn collect(&self, experiment: &ExperimentId) -> Result<Records, IngestError> {
-        let mut records = Records::default();
-        let control = Filter::CtrlOf(experiment.clone());
-        self.read(
-            StreamName::Ctrl,
-            &control,
-            &mut records,
-            |message, records| {
-                if let Some(event) = decode_control(message)? {
-                    records.control.push(event);
-                }
-                Ok(())
-            },
-        )
-        .await?;
-        let events = Filter::EvOf(experiment.clone());
-        self.read(StreamName::Ev, &events, &mut records, |message, records| {
-            if let Subject::Ev(key) = message.subject.parse()? {
-                records
-                    .events
-                    .push(codec::decode_agent_event(&key, &message.payload)?);
-            }
-            Ok(())
-        })
-        .await?;
+        let (mut records, unreadable) = self.read(experiment).await?;
+        for (message, error) in &unreadable {
+            self.bury(message, error).await?;
+        }
         self.telemetry(&mut records).await?;
         Ok(records)
     }
 
-    async fn read(
-        &self,
-        stream: StreamName,
-        filter: &Filter,
-        records: &mut Records,
-        take: impl Fn(&StoredMessage, &mut Records) -> Result<(), WireError>,
-    ) -> Result<(), IngestError> {
-        let mut messages = self.bus.replay(stream, filter, 0);
-        while let Some(message) = messages.next().await {
-            let message = message?;
-            if let Err(error) = take(&message, records) {
-                self.bury(&message, &error, records).await?;
-            }
-        }
-        Ok(())
+    /// Decisions and agents' records of one experiment that goes on, without telemetry. What cannot
+    /// be decoded is counted, and kept when the experiment has ended.
+    ///
+    /// # Errors
+    /// When a stream cannot be read to its end.
+    pub async fn so_far(&self, experiment: &ExperimentId) -> Result<Records, IngestError> {
+        Ok(self.read(experiment).await?.0)
     }
 
-    /// Keeps what could not be decoded, once, and counts it against its run.
-    async fn bury(
+    async fn read(
         &self,
-        message: &StoredMessage,
-        error: &WireError,
-        records: &mut Records,
-    ) -> Result<(), IngestError> {
+        experiment: &ExperimentId,
+    ) -> Result<(Records, Vec<(StoredMessage, WireError)>), IngestError> {
+        let mut records = Records::default();
+        let mut unreadable = Vec::new();
+        // Decisions first: a leg that they close has all its records in the other stream already.
+        for (stream, filter) in [
+            (StreamName::Ctrl, Filter::CtrlOf(experiment.clone())),
+            (StreamName::Ev, Filter::EvOf(experiment.clone())),
+        ] {
+            let mut messages = self.bus.replay(stream, &filter, 0);
+            while let Some(message) = messages.next().await {
+                let message = message?;
+                if let Err(error) = take(&message, &mut records) {
+                    records.dead.push(dead_letter(&message, &error));
+                    unreadable.push((message, error));
+                }
+            }
+        }
+        Ok((records, unreadable))
+    }
+
+    /// Keeps what could not be decoded, once.
+    async fn bury(&self, message: &StoredMessage, error: &WireError) -> Result<(), IngestError> {
         tracing::warn!(
             subject = %message.subject,
             sequence = message.sequence,
@@ -114,16 +104,6 @@ impl Ingest {
         self.publisher
             .dead_letter(message, &error.to_string())
             .await?;
-        let key = match message.subject.parse() {
-            Ok(Subject::Ev(key)) => Some(key),
-            _ => None,
-        };
-        let subject = message.subject.clone();
-        records.dead.push(DeadLetter {
-            subject,
-            key,
-            reason: error.to_string(),
-        });
         Ok(())
     }
 
@@ -177,10 +157,33 @@ impl Ingest {
             }
             Ok(None) => Ok(false),
             Err(error) => {
-                self.bury(message, &error, records).await?;
+                records.dead.push(dead_letter(message, &error));
+                self.bury(message, &error).await?;
                 Ok(false)
             }
         }
+    }
+}
+
+/// Takes in a control record or an agent's.
+fn take(message: &StoredMessage, records: &mut Records) -> Result<(), WireError> {
+    if let Subject::Ev(key) = message.subject.parse()? {
+        let event = codec::decode_agent_event(&key, &message.payload)?;
+        records.events.push(event);
+    } else if let Some(event) = decode_control(message)? {
+        records.control.push(event);
+    }
+    Ok(())
+}
+
+fn dead_letter(message: &StoredMessage, error: &WireError) -> DeadLetter {
+    DeadLetter {
+        subject: message.subject.clone(),
+        key: match message.subject.parse() {
+            Ok(Subject::Ev(key)) => Some(key),
+            _ => None,
+        },
+        reason: error.to_string(),
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Analyzer {
     address: SocketAddr,
     watcher: Watcher,
     store: Arc<Store>,
+    ingest: Ingest,
 }
 
 impl Analyzer {
@@ -54,9 +55,10 @@ impl Analyzer {
         let address = listener.local_addr().unwrap_or(config.listen);
         bus.ensure_streams(&config.streams).await?;
         let store = Arc::new(Store::default());
+        let ingest = Ingest::new(bus.clone());
         let watcher = Watcher {
             bus: bus.clone(),
-            ingest: Ingest::new(bus.clone()),
+            ingest: ingest.clone(),
             store: store.clone(),
             target: config.target,
             software: config.software,
@@ -66,6 +68,7 @@ impl Analyzer {
             address,
             watcher,
             store,
+            ingest,
         })
     }
 
@@ -91,11 +94,12 @@ impl Analyzer {
             address,
             watcher,
             store,
+            ingest,
         } = self;
         let (mut server, health) = GrpcServer::new(chimera_wire::FILE_DESCRIPTOR_SET).await?;
         server
             .routes()
-            .add_service(AnalysisServer::new(AnalysisService { store }));
+            .add_service(AnalysisServer::new(AnalysisService { store, ingest }));
         health.set_ready(true).await;
         tracing::info!(%address, "analyzer ready");
         // One failing stops the other: half an analyzer would leave people waiting.

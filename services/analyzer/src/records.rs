@@ -1,8 +1,8 @@
 //! The records of one experiment, whole: what a report is made of, live or from a bundle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use chimera_domain::control::ControlEvent;
+use chimera_domain::control::{ControlEvent, ControlRecord};
 use chimera_domain::event::{AgentEvent, AgentRecord};
 use chimera_domain::ids::AgentKey;
 use chimera_domain::render::{self, File};
@@ -65,10 +65,7 @@ impl Records {
     /// # Errors
     /// When the records are no experiment.
     pub fn render(&self, environment: &Environment) -> Result<Rendered, ReportError> {
-        let input = Input::new(&self.control, &self.events, environment.clone())
-            .with_telemetry(&self.telemetry)
-            .with_integrity(self.integrity());
-        let built = report::build_counted(&input)?;
+        let built = report::build_counted(&self.input(environment))?;
         let outputs = report::outputs(&self.control, &self.events)?;
         let files = render::files(&built.report, &outputs)?;
         Ok(Rendered {
@@ -76,6 +73,30 @@ impl Records {
             files,
             duplicates: built.duplicates,
         })
+    }
+
+    /// Computes the report alone, of an experiment that may still go on.
+    ///
+    /// # Errors
+    /// When the records are no experiment.
+    pub fn report(&self, environment: &Environment) -> Result<Report, ReportError> {
+        Ok(report::build(&self.input(environment))?)
+    }
+
+    /// Verdicts on attempts at legs.
+    #[must_use]
+    pub fn verdicts(&self) -> u32 {
+        let closed = self.control.iter().filter_map(|event| match &event.record {
+            ControlRecord::Closed { .. } => Some((event.run.as_ref()?, event.attempt)),
+            _ => None,
+        });
+        u32::try_from(closed.collect::<BTreeSet<_>>().len()).unwrap_or(u32::MAX)
+    }
+
+    fn input(&self, environment: &Environment) -> Input<'_> {
+        Input::new(&self.control, &self.events, environment.clone())
+            .with_telemetry(&self.telemetry)
+            .with_integrity(self.integrity())
     }
 
     fn integrity(&self) -> Integrity {
