@@ -101,6 +101,8 @@ fn engine() -> impl TypedValueParser<Value = EngineKind> {
 #[command(after_help = "Examples:
   chimera bench --quick                       two agents, threads that fit against threads that do not
   chimera bench examples/two-agents.toml --out results/mine
+  chimera bench examples/tr110.toml --dry-run  what it would do, without starting anything
+  chimera bench --resume results/mine         go on after a crash
   chimera bench --engine ollama --model gemma3:270m --agents 2 --runs 5
   chimera bench --engine openai --instance http://127.0.0.1:8001 --instance http://127.0.0.1:8002 \\
       --model gemma3 --num-predict 128
@@ -113,9 +115,16 @@ pub struct BenchArgs {
     /// The quick job: two tests side by side that show contention, sized for two cores
     #[arg(long)]
     pub quick: bool,
+    /// Say what would be done, leg by leg, and start nothing
+    #[arg(long)]
+    pub dry_run: bool,
     /// Folder for the results; must not exist yet [default: results/TIME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Go on with the next leg of what was cut short (a crash, a reboot, kill -9) before it had
+    /// written its results to DIR. What Ctrl-C stopped is closed and cannot be resumed
+    #[arg(long, value_name = "DIR")]
+    pub resume: Option<PathBuf>,
     /// The experiment, where no SPEC describes it.
     #[command(flatten)]
     pub flags: FlagArgs,
@@ -214,16 +223,29 @@ impl BenchArgs {
     /// Checks what the parser cannot.
     ///
     /// # Errors
-    /// When a spec file and options that describe an experiment are both given: which of them is
-    /// meant cannot be known.
+    /// When a spec file and options that describe an experiment are both given, or either beside a
+    /// folder to go on with: which of them is meant cannot be known.
     pub fn check(&self) -> Result<(), UsageError> {
-        let Some(spec) = &self.spec else {
-            return Ok(());
-        };
         let mut given = self.flags.given();
         if self.quick {
             given.insert(0, "--quick");
         }
+        if let Some(folder) = &self.resume {
+            if self.out.is_some() {
+                given.push("--out");
+            }
+            if given.is_empty() {
+                return Ok(());
+            }
+            return Err(UsageError(format!(
+                "{} cannot be combined with --resume: it goes on with {} as it was begun",
+                given.join(", "),
+                folder.display()
+            )));
+        }
+        let Some(spec) = &self.spec else {
+            return Ok(());
+        };
         if given.is_empty() {
             return Ok(());
         }

@@ -3,62 +3,141 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_worker::workload::{self, DataSource};
 use analyzer::{Finished, Target};
 use anyhow::Context as _;
 use chimera_domain::control::ExperimentOutcome;
 use chimera_domain::ids::ExperimentId;
-use chimera_domain::plan;
+use chimera_domain::report::{OutcomeState, Report};
 use chimera_domain::session::Progress;
-use chimera_domain::spec::{self, FlagSpec, Instances, ValidSpec};
 use chimera_runtime::config::cache_dir;
-use chimera_runtime::exit::{UsageError, chain};
-use chimera_runtime::{clock, host, process, shutdown};
+use chimera_runtime::exit::{self, UsageError};
+use chimera_runtime::{process, shutdown};
 use chimera_wire::api;
-use time::OffsetDateTime;
-use time::macros::format_description;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{BenchArgs, UpArgs};
-use crate::engines::{self, Choice, Wanted};
+use crate::engines::{self, Wanted};
+use crate::job::Job;
 use crate::output;
 use crate::progress::ProgressView;
 use crate::remote::Client;
-use crate::spec_file;
+use crate::resume::Workplace;
 use crate::stack::{Stack, StackConfig};
 use crate::table;
 
 /// How long the analysis may take after the last leg: the last telemetry, a replay, the disk.
 const REPORT_LIMIT: Duration = Duration::from_secs(120);
+/// The same where the experiment failed: its end may not have been recorded.
+const FAILED_REPORT_LIMIT: Duration = Duration::from_secs(30);
 /// How long a cancelled experiment may take to close.
 const CANCEL_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is to be measured, all of it checked.
-struct Job {
-    spec: ValidSpec,
-    choice: Choice,
-    data_root: Option<PathBuf>,
-    out: PathBuf,
-}
-
 /// `chimera bench`.
 pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
-    let job = prepare(args).await?;
+    args.check()?;
+    let (job, place) = match &args.resume {
+        Some(out) => match resume(args, out).await? {
+            Resumed::Finished(finished) => return conclude(&finished, json),
+            Resumed::Unfinished(job, place) => (*job, place),
+        },
+        None => {
+            let job = Job::new(args).await?;
+            let place = Workplace::create(&job.out)?;
+            place.save(&job.saved(None)?)?;
+            (job, place)
+        }
+    };
     let shutdown = shutdown::on_signals(process::kill_all)?;
     let mut view = ProgressView::new(!json);
     view.note(&format!("engine: {}", job.choice.why));
     view.note(&format!("model: {}", job.choice.model));
-    let work = WorkDir::new()?;
-    let measured = measure(&job, work.path(), &mut view, &shutdown).await;
+    let measured = measure(&job, &place, &mut view, &shutdown).await;
     view.finish();
     let finished = match measured {
         Ok(finished) => finished,
-        Err(error) => {
-            let kept = work.keep();
-            return Err(error.context(format!("logs are in {}", kept.display())));
-        }
+        Err(error) => return Err(cut_short(error, &job, place)),
     };
-    let valid: u32 = finished.report.tests.iter().map(|t| t.runs_valid).sum();
+    let concluded = conclude(&finished, json);
+    match concluded {
+        Err(error) if !shutdown.is_cancelled() => {
+            let kept = place.keep_for_a_look();
+            Err(error.context(format!("logs are in {}", kept.display())))
+        }
+        concluded => {
+            place.remove();
+            concluded
+        }
+    }
+}
+
+/// What becomes of the work folder when no report came of the job.
+fn cut_short(error: anyhow::Error, job: &Job, place: Workplace) -> anyhow::Error {
+    if exit::code(&error) == exit::USAGE {
+        // Refused before anything was measured.
+        place.remove();
+        return error;
+    }
+    error.context(format!(
+        "cut short; what was measured is kept: `chimera bench --resume {}` goes on with the next \
+         leg, logs are in {}",
+        job.out.display(),
+        place.path().display()
+    ))
+}
+
+/// What there is to go on with.
+enum Resumed {
+    Finished(Box<Finished>),
+    Unfinished(Box<Job>, Workplace),
+}
+
+async fn resume(args: &BenchArgs, out: &Path) -> anyhow::Result<Resumed> {
+    let left = Workplace::open(out)?;
+    if out.exists() {
+        let finished = finished(out)?;
+        // Killed between the last word of the report and the end of its work.
+        if let Some((place, _)) = left {
+            place.remove();
+        }
+        output::hint(&format!(
+            "{} is finished; there is nothing to go on with",
+            out.display()
+        ));
+        return Ok(Resumed::Finished(Box::new(finished)));
+    }
+    let Some((place, saved)) = left else {
+        return Err(UsageError(format!(
+            "{out} was never begun, or its work folder is gone: begin with `chimera bench SPEC \
+             --out {out}`",
+            out = out.display()
+        ))
+        .into());
+    };
+    let job = Job::again(saved, out, args.spec.as_deref()).await?;
+    Ok(Resumed::Unfinished(Box::new(job), place))
+}
+
+/// Results that are there. They have their name only once they are whole.
+fn finished(out: &Path) -> anyhow::Result<Finished> {
+    let file = out.join("report.json");
+    let text = std::fs::read(&file).map_err(|error| {
+        UsageError(format!(
+            "{} is in the way and no result of chimera ({}: {error}): move it away, or choose \
+             another folder",
+            out.display(),
+            file.display()
+        ))
+    })?;
+    let report: Report = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a report of this version", file.display()))?;
+    Ok(Finished {
+        report,
+        folder: out.to_owned(),
+    })
+}
+
+/// Shows the results, and says whether they are what was asked for.
+fn conclude(finished: &Finished, json: bool) -> anyhow::Result<()> {
     if json {
         output::print_json(&finished.report)?;
     } else {
@@ -67,22 +146,21 @@ pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
         table::print_files(&finished.folder, &mut text)?;
         output::print(&text)?;
     }
-    if shutdown.is_cancelled() {
-        work.discard();
-        anyhow::bail!(
-            "stopped; the runs so far are in {}",
-            finished.folder.display()
-        );
+    let folder = finished.folder.display();
+    let outcome = &finished.report.outcome;
+    match outcome.state {
+        OutcomeState::Cancelled => anyhow::bail!(
+            "stopped; the runs so far are in {folder}. What is stopped is closed: --resume goes on \
+             only with what was cut short"
+        ),
+        OutcomeState::Failed => anyhow::bail!(
+            "the experiment failed: {}; the runs so far are in {folder}",
+            outcome.detail.as_deref().unwrap_or("it is not known why")
+        ),
+        OutcomeState::Running | OutcomeState::Completed => {}
     }
-    if valid == 0 {
-        let kept = work.keep();
-        anyhow::bail!(
-            "no run is valid: {}; logs are in {}",
-            first_reason(&finished),
-            kept.display()
-        );
-    }
-    work.discard();
+    let valid: u32 = finished.report.tests.iter().map(|t| t.runs_valid).sum();
+    anyhow::ensure!(valid > 0, "no run is valid: {}", first_reason(finished));
     Ok(())
 }
 
@@ -95,140 +173,34 @@ fn first_reason(finished: &Finished) -> String {
     )
 }
 
-/// Checks everything that can be checked before anything is started.
-async fn prepare(args: &BenchArgs) -> anyhow::Result<Job> {
-    args.check()?;
-    let out = match &args.out {
-        Some(out) => out.clone(),
-        None => Path::new("results").join(timestamp(clock::wall_unix_ns())?),
-    };
-    if out.exists() {
-        return Err(UsageError(format!(
-            "{} exists already; choose another folder with --out",
-            out.display()
-        ))
-        .into());
-    }
-    let (spec, choice, data_root) = match &args.spec {
-        Some(path) => from_file(path).await?,
-        None => from_flags(args).await?,
-    };
-    let data = spec.workload().data.as_deref();
-    let checked = DataSource::resolve(data_root.as_deref(), data)
-        .and_then(|source| workload::validate_data(&source));
-    checked.map_err(|e| UsageError(format!("the agents' data: {}", chain(&e))))?;
-    if let Some(parent) = out.parent() {
-        std::fs::create_dir_all(parent)
-            .with_context(|| format!("cannot make the folder {}", parent.display()))?;
-    }
-    Ok(Job {
-        spec,
-        choice,
-        data_root,
-        out,
-    })
-}
-
-/// Data folders of a spec lie beside it.
-async fn from_file(path: &Path) -> anyhow::Result<(ValidSpec, Choice, Option<PathBuf>)> {
-    let spec = spec_file::read(path)?.spec;
-    let instances = match spec.backend().instances() {
-        Instances::Spawn => Vec::new(),
-        Instances::Attach(urls) => urls.clone(),
-    };
-    let wanted = Wanted {
-        engine: spec.backend().kind(),
-        instances,
-        model: Some(spec.model().name().to_owned()),
-    };
-    let choice = engines::choose(&wanted).await?;
-    let root = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    Ok((spec.with_engine(choice.kind), choice, Some(root.to_owned())))
-}
-
-async fn from_flags(args: &BenchArgs) -> anyhow::Result<(ValidSpec, Choice, Option<PathBuf>)> {
-    let mut flags = args.flags.spec();
-    let data_root = split_data(&mut flags)?;
-    // Numbers are judged before a single engine is asked anything.
-    FlagSpec {
-        model: Some("any".to_owned()),
-        ..flags.clone()
-    }
-    .to_valid()
-    .map_err(|e| UsageError(e.to_string()))?;
-    let wanted = Wanted {
-        engine: flags.engine,
-        instances: flags.instances.clone(),
-        model: flags.model.clone(),
-    };
-    let choice = engines::choose(&wanted).await?;
-    flags.engine = Some(choice.kind);
-    flags.model = Some(choice.model.clone());
-    let spec = if args.quick {
-        if !flags.instances.is_empty() {
-            return Err(UsageError(
-                "--quick compares two thread counts, which an attached engine may not change: \
-                 leave out --quick or --instance"
-                    .to_owned(),
-            )
-            .into());
-        }
-        let cores = host::cores().unwrap_or(1);
-        spec::quick(cores, choice.kind, &choice.model, &flags)
-    } else {
-        flags.to_valid()
-    };
-    Ok((
-        spec.map_err(|e| UsageError(e.to_string()))?,
-        choice,
-        data_root,
-    ))
-}
-
-/// `--data` may name any folder; a spec names one below a root, so the folder's parent becomes it.
-fn split_data(flags: &mut FlagSpec) -> anyhow::Result<Option<PathBuf>> {
-    let Some(data) = &flags.data else {
-        return Ok(None);
-    };
-    let path = Path::new(data)
-        .canonicalize()
-        .map_err(|e| UsageError(format!("--data: cannot open {data}: {e}")))?;
-    let name = path.file_name().and_then(|n| n.to_str()).map(str::to_owned);
-    match (path.parent(), name) {
-        (Some(parent), Some(name)) if path.is_dir() => {
-            let parent = parent.to_owned();
-            flags.data = Some(name);
-            Ok(Some(parent))
-        }
-        _ => Err(UsageError(format!("--data: {data} is no folder of CSV files")).into()),
-    }
-}
-
 async fn measure(
     job: &Job,
-    work: &Path,
+    place: &Workplace,
     view: &mut ProgressView,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Finished> {
-    let plan = plan::build(&job.spec).map_err(|e| UsageError(e.to_string()))?;
+    let later: usize = job.plan.later.iter().map(|later| later.tests.len()).sum();
     view.note(&format!(
-        "{} tests, {} legs",
-        plan.tests.len(),
-        plan.legs.len()
+        "{} tests, {} legs{}",
+        job.plan.tests.len(),
+        job.plan.legs.len(),
+        if later > 0 {
+            format!("; {later} tests more wait for what these show")
+        } else {
+            String::new()
+        }
     ));
     let stack = Stack::start(StackConfig {
-        dir: work.to_owned(),
+        dir: place.path().to_owned(),
         target: Target::Exactly(job.out.clone()),
-        engines: job.choice.for_workers(job.spec.max_agents())?,
+        engines: job.choice.for_workers(job.spec.max_instances())?,
         data_root: job.data_root.clone(),
         listen: ([127, 0, 0, 1], 0).into(),
         analyzer_listen: ([127, 0, 0, 1], 0).into(),
+        max_file_store: job.max_file_store,
     })
     .await?;
-    let measured = on_stack(job, &stack, view, shutdown).await;
+    let measured = on_stack(job, place, &stack, view, shutdown).await;
     let stopped = stack.stop().await;
     let finished = measured?;
     stopped?;
@@ -237,21 +209,44 @@ async fn measure(
 
 async fn on_stack(
     job: &Job,
+    place: &Workplace,
     stack: &Stack,
     view: &mut ProgressView,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Finished> {
+    // The streams were made to fit this store; whoever goes on needs one of the same size.
+    place.save(&job.saved(Some(stack.max_file_store()))?)?;
     let client = Client::connect(&format!("http://{}", stack.coordinator)).await?;
-    let document = api::SpecDocument {
-        format: api::SpecFormat::Toml,
-        text: job.spec.to_toml(),
-    };
-    let experiment = client.submit(document).await?;
-    follow(&client, &experiment, stack, view, shutdown).await?;
+    match client.progress(&job.experiment).await? {
+        Some(picture) => view.note(&format!(
+            "going on with {}: {} of {} legs are closed",
+            job.experiment, picture.legs_closed, picture.legs_total
+        )),
+        None => {
+            let document = api::SpecDocument {
+                format: api::SpecFormat::Toml,
+                text: job.spec.to_toml(),
+            };
+            let named = Some(job.experiment.clone());
+            client.submit(document, named).await?;
+            view.note(&format!(
+                "if it is cut short: chimera bench --resume {}",
+                job.out.display()
+            ));
+        }
+    }
+    let outcome = follow(&client, &job.experiment, stack, view, shutdown).await?;
     view.note("analysing");
-    let report = tokio::time::timeout(REPORT_LIMIT, stack.store.wait_for(&experiment));
+    let (limit, failed) = match &outcome {
+        ExperimentOutcome::Failed { detail } => (FAILED_REPORT_LIMIT, Some(detail)),
+        ExperimentOutcome::Completed | ExperimentOutcome::Cancelled => (REPORT_LIMIT, None),
+    };
+    let report = tokio::time::timeout(limit, stack.store.wait_for(&job.experiment));
     let finished = tokio::select! {
-        report = report => report.context("the analysis took too long")?,
+        report = report => report.with_context(|| match failed {
+            Some(detail) => format!("the experiment failed: {detail}"),
+            None => "the analysis took too long".to_owned(),
+        })?,
         () = stack.failed().cancelled() => anyhow::bail!("a part of the local stack failed"),
     };
     match finished {
@@ -267,7 +262,7 @@ async fn follow(
     stack: &Stack,
     view: &mut ProgressView,
     shutdown: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ExperimentOutcome> {
     let mut pictures = client.watch(experiment).await?;
     let mut asked_to_stop = false;
     let give_up = tokio::time::sleep(Duration::MAX);
@@ -279,7 +274,10 @@ async fn follow(
             () = stack.failed().cancelled() => anyhow::bail!("a part of the local stack failed"),
             () = shutdown.cancelled(), if !asked_to_stop => {
                 asked_to_stop = true;
-                view.note("stopping; the leg under way is closed as cancelled (Ctrl-C again: at once)");
+                view.note(
+                    "stopping; the leg under way is closed as cancelled, and the experiment with it \
+                     (Ctrl-C again: at once)",
+                );
                 give_up.as_mut().reset(tokio::time::Instant::now() + CANCEL_LIMIT);
                 client.cancel(experiment).await?;
                 continue;
@@ -290,12 +288,8 @@ async fn follow(
             anyhow::bail!("the coordinator ended the watch")
         };
         view.update(&picture);
-        match &picture.outcome {
-            None => {}
-            Some(ExperimentOutcome::Failed { detail }) => {
-                anyhow::bail!("the experiment failed: {detail}")
-            }
-            Some(ExperimentOutcome::Completed | ExperimentOutcome::Cancelled) => return Ok(()),
+        if let Some(outcome) = picture.outcome {
+            return Ok(outcome);
         }
     }
 }
@@ -313,7 +307,7 @@ pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<()> {
     let kept = args.dir.is_some();
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
-        None => WorkDir::new()?.keep(),
+        None => work_dir()?,
     };
     let results = dir.join("results");
     std::fs::create_dir_all(&results)
@@ -325,6 +319,7 @@ pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<()> {
         data_root: std::env::current_dir().ok(),
         listen: args.listen(),
         analyzer_listen: args.analyzer_listen(),
+        max_file_store: None,
     })
     .await?;
     output::hint(&format!("engine: {}", choice.why));
@@ -347,81 +342,16 @@ pub(crate) async fn up(args: &UpArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `20261124-080500`, UTC.
-fn timestamp(wall_unix_ns: u64) -> anyhow::Result<String> {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wall_unix_ns))?;
-    Ok(time.format(format_description!(
-        "[year][month][day]-[hour][minute][second]"
-    ))?)
-}
-
-/// Bus store, spools and engine logs of one local stack. Removed unless it is worth a look.
-struct WorkDir {
-    path: PathBuf,
-}
-
-impl WorkDir {
-    fn new() -> anyhow::Result<Self> {
-        let base = cache_dir()
-            .unwrap_or_else(std::env::temp_dir)
-            .join("stacks");
-        std::fs::create_dir_all(&base)
-            .with_context(|| format!("cannot make the folder {}", base.display()))?;
-        let dir = tempfile::Builder::new()
-            .prefix("bench-")
-            .tempdir_in(&base)
-            .with_context(|| format!("cannot make a folder in {}", base.display()))?;
-        Ok(Self { path: dir.keep() })
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn keep(&self) -> PathBuf {
-        self.path.clone()
-    }
-
-    fn discard(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "a work folder stays behind");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_a_folder_name() {
-        assert_eq!(timestamp(0).unwrap(), "19700101-000000");
-        assert_eq!(
-            timestamp(951_827_696_000_000_000).unwrap(),
-            "20000229-123456"
-        );
-        assert_eq!(
-            timestamp(1_795_507_499_000_000_000).unwrap(),
-            "20261124-080459"
-        );
-    }
-
-    #[test]
-    fn any_folder_can_be_data() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("csv");
-        std::fs::create_dir(&data).unwrap();
-        let mut flags = FlagSpec {
-            data: Some(data.display().to_string()),
-            ..FlagSpec::default()
-        };
-        let root = split_data(&mut flags).unwrap().unwrap();
-        assert_eq!(flags.data.as_deref(), Some("csv"));
-        assert_eq!(root, dir.path().canonicalize().unwrap());
-        let mut flags = FlagSpec {
-            data: Some("/no/such".into()),
-            ..FlagSpec::default()
-        };
-        assert!(split_data(&mut flags).is_err());
-    }
+/// A fresh folder for the store, spools and engine logs of a stack.
+fn work_dir() -> anyhow::Result<PathBuf> {
+    let base = cache_dir()
+        .unwrap_or_else(std::env::temp_dir)
+        .join("stacks");
+    std::fs::create_dir_all(&base)
+        .with_context(|| format!("cannot make the folder {}", base.display()))?;
+    let dir = tempfile::Builder::new()
+        .prefix("stack-")
+        .tempdir_in(&base)
+        .with_context(|| format!("cannot make a folder in {}", base.display()))?;
+    Ok(dir.keep())
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use chimera_domain::options::EngineKind;
 use chimera_runtime::config::{ProgramError, cache_dir, env, find_program};
 use chimera_runtime::exit::UsageError;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// The model that Ollama is asked for where nobody says otherwise.
@@ -20,7 +20,7 @@ pub(crate) const LLAMA_MODEL: &str = "gemma3-270m-q4_k_m";
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a person asked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Wanted {
     pub(crate) engine: Option<EngineKind>,
     pub(crate) instances: Vec<String>,

@@ -1,7 +1,9 @@
 //! The person's tool: everything that `chimera` can be asked for.
 //!
 //! - [`args`]: the command line. `output`: standard output.
-//! - `bench`, `stack`, `engines`: the local stack and the main job on it.
+//! - `bench`, `job`, `stack`, `engines`: the local stack and the main job on it. `resume`: what it
+//!   leaves behind when it is cut short.
+//! - `dry_run`: the plan of an experiment, told without starting anything.
 //! - `remote`: a coordinator or an analyzer that runs elsewhere. `progress`: how far it is.
 //! - `report`: results read again, from a bundle or a server. `table`: them on a terminal.
 //! - `spec_file`: a spec, read and checked.
@@ -10,12 +12,15 @@
 pub mod args;
 mod bench;
 mod doctor;
+mod dry_run;
 mod engines;
+mod job;
 mod output;
 mod probe;
 mod progress;
 mod remote;
 mod report;
+mod resume;
 mod spec_file;
 mod stack;
 mod table;
@@ -45,6 +50,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { command, json, log } = cli;
     let quiet = quiet(&log);
     match &command {
+        Command::Bench(args) if args.dry_run => dry_run::run(args, json),
         Command::Bench(args) => block_on(Threads::Many, &quiet, bench::run(args, json)),
         Command::Up(args) => block_on(Threads::Many, &quiet, bench::up(args)),
         Command::Submit(args) => block_on(Threads::One, &quiet, remote::submit(args, json)),

@@ -4,25 +4,25 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use chimera_domain::control::ExperimentOutcome;
-use chimera_domain::plan::{LegKind, PlannedLeg};
+use chimera_domain::plan::LegKind;
 use chimera_domain::session::Progress;
-use chimera_domain::units::MonoNs;
-use chimera_runtime::clock;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::{self, Reader};
 
-/// Legs that must have closed before the rest can be foretold: the first one also loads the model.
-const LEGS_BEFORE_ETA: u32 = 2;
+/// How far.
+const LEGS_TEMPLATE: &str = "{spinner} [{elapsed_precise}] [{bar:24}] {msg}";
+/// What now; how fast.
+const LINE_TEMPLATE: &str = "  {wide_msg}";
 /// How often the clock on the terminal moves. Seldom: the machine is being measured.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Shows the progress of one experiment to a person.
 ///
-/// On a terminal a bar on standard error; otherwise a line for each change. Nothing is written to
+/// On a terminal bars on standard error; otherwise a line for each change. Nothing is written to
 /// standard output, unless [`ProgressView::on_stdout`] says so.
 pub(crate) struct ProgressView {
-    tracker: Tracker,
+    invalid: Invalid,
     sink: Sink,
     last_line: String,
     reader: Reader,
@@ -30,7 +30,7 @@ pub(crate) struct ProgressView {
 
 enum Sink {
     Silent,
-    Bar(ProgressBar),
+    Bars(Bars),
     Lines(Lines),
 }
 
@@ -48,7 +48,7 @@ impl ProgressView {
         let sink = if !enabled {
             Sink::Silent
         } else if std::io::stderr().is_terminal() {
-            Sink::Bar(bar())
+            Sink::Bars(Bars::new(ProgressDrawTarget::stderr()))
         } else {
             Sink::Lines(Lines::Stderr)
         };
@@ -60,7 +60,7 @@ impl ProgressView {
     pub(crate) fn on_stdout() -> Self {
         let watched = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
         Self::with(if watched {
-            Sink::Bar(bar())
+            Sink::Bars(Bars::new(ProgressDrawTarget::stderr()))
         } else {
             Sink::Lines(Lines::Stdout)
         })
@@ -68,7 +68,7 @@ impl ProgressView {
 
     fn with(sink: Sink) -> Self {
         Self {
-            tracker: Tracker::default(),
+            invalid: Invalid::default(),
             sink,
             last_line: String::new(),
             reader: Reader::There,
@@ -82,35 +82,18 @@ impl ProgressView {
 
     /// Shows the newest picture.
     pub(crate) fn update(&mut self, progress: &Progress) {
-        self.update_at(progress, clock::mono());
-    }
-
-    fn update_at(&mut self, progress: &Progress, now: MonoNs) {
-        let seen = self.tracker.take(progress, now);
-        if let Some(invalid) = seen.invalid {
+        if let Some(invalid) = self.invalid.take(progress) {
             self.line(&invalid);
         }
         match &self.sink {
             Sink::Silent => {}
-            Sink::Bar(bar) => {
-                bar.set_length(u64::from(progress.legs_total));
-                bar.set_position(u64::from(progress.legs_closed));
-                let left = seen
-                    .left
-                    .map_or_else(String::new, |left| format!(", {left}"));
-                bar.set_prefix(format!("{} valid{left}", progress.legs_valid));
-                bar.set_message(seen.now);
-            }
+            Sink::Bars(bars) => bars.update(progress),
             Sink::Lines(_) => {
-                let now = format!(
-                    "{} of {} legs, {} valid: {}",
-                    progress.legs_closed, progress.legs_total, progress.legs_valid, seen.now
-                );
+                let now = format!("{}: {}", counts(progress), describe(progress));
                 if now != self.last_line {
-                    let left = seen
-                        .left
-                        .map_or_else(String::new, |left| format!(", {left}"));
-                    self.line(&format!("[{}{left}] {now}", clock_text(seen.elapsed)));
+                    let elapsed = clock_text(Duration::from_millis(progress.tally.elapsed_ms));
+                    let left = left(progress).map_or_else(String::new, |left| format!(", {left}"));
+                    self.line(&format!("[{elapsed}{left}] {now}"));
                     self.last_line = now;
                 }
             }
@@ -122,20 +105,20 @@ impl ProgressView {
         self.line(text);
     }
 
-    /// Takes the bar away, and says what could not be shown.
+    /// Takes the bars away, and says what could not be shown.
     pub(crate) fn finish(&mut self) {
-        if let Some(more) = self.tracker.invalid_unseen() {
+        if let Some(more) = self.invalid.unseen() {
             self.line(&more);
         }
-        if let Sink::Bar(bar) = &self.sink {
-            bar.finish_and_clear();
+        if let Sink::Bars(bars) = &self.sink {
+            bars.finish();
         }
     }
 
     fn line(&mut self, text: &str) {
         match &mut self.sink {
             Sink::Silent => {}
-            Sink::Bar(bar) => bar.suspend(|| output::hint(text)),
+            Sink::Bars(bars) => bars.all.suspend(|| output::hint(text)),
             Sink::Lines(Lines::Stderr) => output::hint(text),
             Sink::Lines(Lines::Stdout) => {
                 // A full disk behind standard output is met again, and said, by whoever prints next.
@@ -148,98 +131,83 @@ impl ProgressView {
     }
 }
 
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-    let template =
-        "{spinner} [{elapsed_precise}] [{bar:24}] {pos} of {len} legs, {prefix}\n  {wide_msg}";
-    // The template is a constant, tested below; without it the default style serves.
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar.enable_steady_tick(TICK);
-    bar
+/// Three lines of a terminal: how far, what now, how fast.
+struct Bars {
+    all: MultiProgress,
+    legs: ProgressBar,
+    now: ProgressBar,
+    rates: ProgressBar,
 }
 
-/// What there is to say about a picture.
-struct Seen {
-    /// What happens now.
-    now: String,
-    /// Since the first picture.
-    elapsed: Duration,
-    /// How long it will take, in words. `None`: not known yet, or over.
-    left: Option<String>,
-    /// A leg that has just turned out invalid.
-    invalid: Option<String>,
+impl Bars {
+    fn new(target: ProgressDrawTarget) -> Self {
+        let all = MultiProgress::with_draw_target(target);
+        let add = |template: &str| {
+            let bar = all.add(ProgressBar::new(0));
+            // The templates are constants, tested below; without them the default style serves.
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        };
+        let legs = add(LEGS_TEMPLATE);
+        let now = add(LINE_TEMPLATE);
+        let rates = add(LINE_TEMPLATE);
+        legs.enable_steady_tick(TICK);
+        Self {
+            all,
+            legs,
+            now,
+            rates,
+        }
+    }
+
+    fn update(&self, progress: &Progress) {
+        self.legs.set_length(u64::from(progress.legs_total));
+        self.legs.set_position(u64::from(progress.legs_closed));
+        self.legs
+            .set_elapsed(Duration::from_millis(progress.tally.elapsed_ms));
+        let left = left(progress).map_or_else(String::new, |left| format!(", {left}"));
+        self.legs.set_message(format!("{}{left}", counts(progress)));
+        self.now.set_message(describe(progress));
+        self.rates.set_message(rates(progress).unwrap_or_default());
+    }
+
+    fn finish(&self) {
+        for bar in [&self.rates, &self.now, &self.legs] {
+            bar.finish_and_clear();
+        }
+    }
 }
 
-/// Follows pictures; knows no terminal.
-#[derive(Debug, Default)]
-struct Tracker {
-    first: Option<(MonoNs, u32)>,
-    last_close: Option<(MonoNs, u32)>,
-    invalid_shown: u32,
-    invalid_total: u32,
-    last_invalid_at: Option<u32>,
+/// `3 of 6 legs (1 of 2 tests), 2 valid, 1 tried again`.
+fn counts(progress: &Progress) -> String {
+    let tally = &progress.tally;
+    let mut text = format!("{} of {} legs", progress.legs_closed, progress.legs_total);
+    if tally.tests > 1 {
+        text.push_str(&format!(" ({} of {} tests)", tally.tests_done, tally.tests));
+    }
+    text.push_str(&format!(", {} valid", progress.legs_valid));
+    if tally.retried > 0 {
+        text.push_str(&format!(", {} tried again", tally.retried));
+    }
+    text
 }
 
-impl Tracker {
-    fn take(&mut self, progress: &Progress, now: MonoNs) -> Seen {
-        let closed = progress.legs_closed;
-        let (begin, closed_then) = *self.first.get_or_insert((now, closed));
-        if self.last_close.is_none_or(|(_, at)| at != closed) {
-            self.last_close = Some((now, closed));
-        }
-        self.invalid_total = closed.saturating_sub(progress.legs_valid);
-        let elapsed = between(begin, now);
-        Seen {
-            now: describe(progress),
-            elapsed,
-            left: self.left(progress, begin, closed.saturating_sub(closed_then), now),
-            invalid: self.invalid(progress),
-        }
-    }
+/// How long it will take, in words. `None`: not known yet, or over.
+fn left(progress: &Progress) -> Option<String> {
+    let left = Duration::from_millis(progress.tally.left_ms?);
+    let shown = left.as_secs() > 0 && progress.outcome.is_none();
+    shown.then(|| format!("about {} left", clock_text(left)))
+}
 
-    /// The mean time of a leg so far times the legs that are left, less what the leg under way has had.
-    fn left(&self, p: &Progress, begin: MonoNs, closed: u32, now: MonoNs) -> Option<String> {
-        let open = p
-            .legs_total
-            .checked_sub(p.legs_closed)
-            .filter(|open| *open > 0)?;
-        if closed < LEGS_BEFORE_ETA || p.outcome.is_some() {
-            return None;
-        }
-        let (last, _) = self.last_close?;
-        let all = between(begin, last)
-            .checked_div(closed)?
-            .saturating_mul(open);
-        // A leg that takes longer than the others did leaves nothing to foretell.
-        let left = all.saturating_sub(between(last, now)).as_secs();
-        (left > 0).then(|| format!("about {} left", clock_text(Duration::from_secs(left))))
-    }
-
-    fn invalid(&mut self, progress: &Progress) -> Option<String> {
-        let (run, why) = progress.last_invalid.as_ref()?;
-        // One verdict stands in several pictures; the count of closed legs tells verdicts apart.
-        if self.last_invalid_at == Some(progress.legs_closed) {
-            return None;
-        }
-        self.last_invalid_at = Some(progress.legs_closed);
-        self.invalid_shown += 1;
-        Some(format!(
-            "invalid: {run}: {} ({})",
-            why.reason.as_str(),
-            why.detail
-        ))
-    }
-
-    /// Pictures may be skipped: invalid legs that none of them showed.
-    fn invalid_unseen(&self) -> Option<String> {
-        match self.invalid_total.saturating_sub(self.invalid_shown) {
-            0 => None,
-            1 => Some("1 more leg is invalid; the report says why".to_owned()),
-            more => Some(format!("{more} more legs are invalid; the report says why")),
-        }
-    }
+/// How fast the agents of the last leg wrote.
+fn rates(progress: &Progress) -> Option<String> {
+    let rate = |r: &chimera_domain::session::AgentRate| {
+        format!("{} {:.1} tokens/s", r.agent, r.tokens_per_s)
+    };
+    let all: Vec<String> = progress.rates.iter().map(rate).collect();
+    (!all.is_empty()).then(|| format!("last leg: {}", all.join(", ")))
 }
 
 fn describe(progress: &Progress) -> String {
@@ -258,16 +226,25 @@ fn describe(progress: &Progress) -> String {
         0 => String::new(),
         done => format!(", {done} of {} agents done", progress.members.len()),
     };
-    format!("{}: {stage}{done}", leg_text(leg))
-}
-
-/// A leg in words.
-pub(crate) fn leg_text(leg: &PlannedLeg) -> String {
     let kind = match &leg.kind {
         LegKind::Together => "all together".to_owned(),
         LegKind::Solo { agent } => format!("{agent} alone"),
     };
-    format!("test {}, run {}, {kind}", leg.test, leg.run)
+    let Some(about) = &progress.about else {
+        return format!("test {}, run {}, {kind}: {stage}{done}", leg.test, leg.run);
+    };
+    let phase = match progress.tally.phases {
+        0 | 1 => String::new(),
+        phases => format!("phase {} of {phases}, ", about.phase),
+    };
+    let again = match about.attempt {
+        0 | 1 => String::new(),
+        attempt => format!(", attempt {attempt}"),
+    };
+    format!(
+        "{phase}test {} ({}), run {} of {}, {kind}{again}: {stage}{done}",
+        leg.test, about.label, leg.run, about.runs
+    )
 }
 
 /// How an experiment ended, in words.
@@ -279,8 +256,44 @@ pub(crate) fn outcome_text(outcome: &ExperimentOutcome) -> String {
     }
 }
 
-fn between(from: MonoNs, to: MonoNs) -> Duration {
-    Duration::from_nanos(to.0.saturating_sub(from.0))
+/// Invalid attempts: each is a line once; a slow watcher skips pictures, and is told how many.
+#[derive(Debug, Default)]
+struct Invalid {
+    /// Attempts that had been invalid before the first picture.
+    before: Option<u32>,
+    shown: u32,
+    total: u32,
+    last_at: Option<u32>,
+}
+
+impl Invalid {
+    fn take(&mut self, progress: &Progress) -> Option<String> {
+        let count = progress.tally.invalid_attempts;
+        let told = u32::from(progress.last_invalid.is_some());
+        // What happened before somebody looked is told by the count of valid legs alone.
+        self.before.get_or_insert(count.saturating_sub(told));
+        self.total = count;
+        let (run, why) = progress.last_invalid.as_ref()?;
+        // One verdict stands in several pictures; the count tells verdicts apart.
+        if self.last_at == Some(count) {
+            return None;
+        }
+        self.last_at = Some(count);
+        self.shown += 1;
+        let reason = why.reason.as_str();
+        Some(format!("invalid: {run}: {reason} ({})", why.detail))
+    }
+
+    fn unseen(&self) -> Option<String> {
+        let seen = self.shown.saturating_add(self.before.unwrap_or(0));
+        match self.total.saturating_sub(seen) {
+            0 => None,
+            1 => Some("1 more attempt was invalid; the report says why".to_owned()),
+            more => Some(format!(
+                "{more} more attempts were invalid; the report says why"
+            )),
+        }
+    }
 }
 
 /// Minutes and seconds; hours where there are any.
@@ -297,10 +310,14 @@ fn clock_text(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chimera_domain::control::{Invalid, InvalidReason};
+    use chimera_domain::control::{Invalid as Why, InvalidReason};
     use chimera_domain::ids::{AgentId, ExperimentId, RunId};
+    use chimera_domain::plan::PlannedLeg;
+    use chimera_domain::session::{AgentRate, LegInWords, Tally};
 
-    const S: u64 = 1_000_000_000;
+    fn agent(name: &str) -> AgentId {
+        AgentId::try_new(name).unwrap()
+    }
 
     fn progress(closed: u32, valid: u32, stage: &str) -> Progress {
         let run_id = RunId::try_new("t1-r2-solo-insight").unwrap();
@@ -316,14 +333,33 @@ mod tests {
                 test: 1,
                 run: 2,
                 kind: LegKind::Solo {
-                    agent: AgentId::try_new("insight").unwrap(),
+                    agent: agent("insight"),
                 },
+            }),
+            about: Some(LegInWords {
+                label: "num_gpu=60".to_owned(),
+                phase: 1,
+                runs: 2,
+                attempt: 1,
             }),
             members: Vec::new(),
             agents_done: Vec::new(),
             last_invalid: None,
+            tally: Tally {
+                phases: 1,
+                tests: 1,
+                runs: 2,
+                ..Tally::default()
+            },
+            rates: Vec::new(),
             outcome: None,
         }
+    }
+
+    fn at(mut picture: Progress, elapsed_s: u64, left_s: Option<u64>) -> Progress {
+        picture.tally.elapsed_ms = elapsed_s * 1_000;
+        picture.tally.left_ms = left_s.map(|s| s * 1_000);
+        picture
     }
 
     fn kept(view: &ProgressView) -> &[String] {
@@ -338,61 +374,96 @@ mod tests {
     }
 
     #[test]
-    fn a_line_per_change_and_the_rest_is_foretold_after_two_legs() {
+    fn a_line_per_change_with_what_is_left_once_it_is_known() {
         let mut view = view();
-        view.update_at(&progress(0, 0, "warming"), MonoNs(S));
-        view.update_at(&progress(0, 0, "warming"), MonoNs(2 * S));
-        view.update_at(&progress(1, 1, "running"), MonoNs(11 * S));
-        view.update_at(&progress(2, 2, "running"), MonoNs(21 * S));
-        view.update_at(&progress(2, 2, "closed"), MonoNs(26 * S));
+        view.update(&at(progress(0, 0, "warming"), 0, None));
+        view.update(&at(progress(0, 0, "warming"), 1, None));
+        view.update(&at(progress(1, 1, "running"), 10, None));
+        view.update(&at(progress(2, 2, "running"), 20, Some(40)));
+        view.update(&at(progress(2, 2, "draining"), 60, Some(0)));
         view.finish();
         assert_eq!(
             kept(&view),
             [
-                "[0:00] 0 of 6 legs, 0 valid: test 1, run 2, insight alone: warming",
-                "[0:10] 1 of 6 legs, 1 valid: test 1, run 2, insight alone: running",
-                "[0:20, about 0:40 left] 2 of 6 legs, 2 valid: test 1, run 2, insight alone: running",
-                "[0:25, about 0:35 left] 2 of 6 legs, 2 valid: test 1, run 2, insight alone: closed",
+                "[0:00] 0 of 6 legs, 0 valid: test 1 (num_gpu=60), run 2 of 2, insight alone: warming",
+                "[0:10] 1 of 6 legs, 1 valid: test 1 (num_gpu=60), run 2 of 2, insight alone: running",
+                "[0:20, about 0:40 left] 2 of 6 legs, 2 valid: test 1 (num_gpu=60), run 2 of 2, \
+                 insight alone: running",
+                "[1:00] 2 of 6 legs, 2 valid: test 1 (num_gpu=60), run 2 of 2, insight alone: draining",
             ]
         );
     }
 
     #[test]
-    fn a_leg_that_takes_longer_than_all_that_was_foretold_is_no_news() {
-        let mut view = view();
-        view.update_at(&progress(3, 3, "running"), MonoNs(0));
-        view.update_at(&progress(5, 5, "running"), MonoNs(10 * S));
-        view.update_at(&progress(5, 5, "draining"), MonoNs(20 * S));
+    fn a_study_says_phase_test_attempt_and_speed() {
+        let mut picture = at(progress(3, 2, "running"), 3_725, Some(7_300));
+        picture.tally.phases = 3;
+        picture.tally.tests = 30;
+        picture.tally.tests_done = 4;
+        picture.tally.retried = 1;
+        picture.about.as_mut().unwrap().attempt = 2;
+        picture.rates = vec![
+            AgentRate {
+                agent: agent("collector"),
+                tokens_per_s: 41.26,
+            },
+            AgentRate {
+                agent: agent("insight"),
+                tokens_per_s: 39.0,
+            },
+        ];
+        let mut shown = view();
+        shown.update(&picture);
         assert_eq!(
-            kept(&view)[2],
-            "[0:20] 5 of 6 legs, 5 valid: test 1, run 2, insight alone: draining"
+            kept(&shown),
+            [
+                "[1:02:05, about 2:01:40 left] 3 of 6 legs (4 of 30 tests), 2 valid, 1 tried again: \
+                 phase 1 of 3, test 1 (num_gpu=60), run 2 of 2, insight alone, attempt 2: running"
+            ]
+        );
+        assert_eq!(
+            rates(&picture).unwrap(),
+            "last leg: collector 41.3 tokens/s, insight 39.0 tokens/s"
         );
     }
 
     #[test]
-    fn each_invalid_leg_is_a_line_once_and_the_unseen_are_counted() {
+    fn each_invalid_attempt_is_a_line_once_and_the_unseen_are_counted() {
         let mut view = view();
-        let invalid = |closed| {
-            let mut picture = progress(closed, 0, "closed");
-            let why = Invalid {
+        let invalid = |count| {
+            let mut picture = progress(1, 0, "closed");
+            let why = Why {
                 reason: InvalidReason::WorkerLost,
                 detail: "w1 went away".to_owned(),
             };
             picture.last_invalid = Some((RunId::try_new("t1-r2-together").unwrap(), why));
+            picture.tally.invalid_attempts = count;
             picture
         };
-        view.update_at(&invalid(1), MonoNs(0));
-        view.update_at(&invalid(1), MonoNs(1));
-        view.update_at(&invalid(2), MonoNs(2));
-        view.update_at(&progress(4, 0, "closed"), MonoNs(3));
+        view.update(&invalid(1));
+        view.update(&invalid(1));
+        view.update(&invalid(2));
+        let mut end = progress(4, 0, "closed");
+        end.tally.invalid_attempts = 4;
+        view.update(&end);
         view.finish();
         let lines = kept(&view);
         let told = "invalid: t1-r2-together: worker_lost (w1 went away)";
         assert_eq!(lines.iter().filter(|line| *line == told).count(), 2);
         assert_eq!(
             lines.last().unwrap(),
-            "2 more legs are invalid; the report says why"
+            "2 more attempts were invalid; the report says why"
         );
+    }
+
+    #[test]
+    fn what_was_invalid_before_somebody_looked_is_not_told_as_missed() {
+        let mut view = view();
+        let mut picture = progress(2, 1, "running");
+        picture.tally.invalid_attempts = 3;
+        view.update(&picture);
+        view.finish();
+        assert_eq!(kept(&view).len(), 1);
     }
 
     #[test]
@@ -402,7 +473,7 @@ mod tests {
             detail: "no disk".to_owned(),
         });
         let mut shown = view();
-        shown.update_at(&picture, MonoNs(3_700 * S));
+        shown.update(&picture);
         assert_eq!(
             kept(&shown),
             ["[0:00] 6 of 6 legs, 6 valid: failed: no disk"]
@@ -416,18 +487,23 @@ mod tests {
     }
 
     #[test]
-    fn the_bar_has_a_valid_template() {
-        let bar = bar();
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-        bar.disable_steady_tick();
-        let mut view = ProgressView::with(Sink::Bar(bar));
-        view.update_at(&progress(2, 1, "running"), MonoNs(0));
-        let Sink::Bar(bar) = &view.sink else {
+    fn the_bars_have_valid_templates() {
+        let bars = Bars::new(ProgressDrawTarget::hidden());
+        bars.legs.disable_steady_tick();
+        let mut view = ProgressView::with(Sink::Bars(bars));
+        view.update(&at(progress(2, 1, "running"), 20, Some(60)));
+        let Sink::Bars(bars) = &view.sink else {
             panic!("another sink")
         };
-        assert_eq!(bar.position(), 2);
-        assert_eq!(bar.prefix(), "1 valid");
-        assert_eq!(bar.message(), "test 1, run 2, insight alone: running");
+        assert_eq!(bars.legs.position(), 2);
+        assert_eq!(bars.legs.message(), "2 of 6 legs, 1 valid, about 1:00 left");
+        assert_eq!(
+            bars.now.message(),
+            "test 1 (num_gpu=60), run 2 of 2, insight alone: running"
+        );
         view.finish();
+        for template in [LEGS_TEMPLATE, LINE_TEMPLATE] {
+            ProgressStyle::with_template(template).unwrap();
+        }
     }
 }

@@ -103,7 +103,10 @@ impl Server {
         let (name, url, words) = (self.service.name(), &self.url, status.message());
         match status.code() {
             Code::InvalidArgument => UsageError(words.to_owned()).into(),
-            Code::NotFound | Code::AlreadyExists | Code::ResourceExhausted => {
+            Code::NotFound
+            | Code::AlreadyExists
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition => {
                 anyhow::anyhow!("{words}")
             }
             Code::DeadlineExceeded | Code::Cancelled => {
@@ -141,18 +144,31 @@ impl Client {
             .map_err(|status| self.0.explain(status))
     }
 
-    /// Hands a spec in.
-    pub(crate) async fn submit(&self, spec: api::SpecDocument) -> anyhow::Result<ExperimentId> {
-        let call = request(
-            pb::SubmitRequest::from(Submission {
-                spec,
-                experiment: None,
-            }),
-            ANSWER_LIMIT,
-        );
+    /// Hands a spec in, under a name of ours or one that the coordinator chooses.
+    pub(crate) async fn submit(
+        &self,
+        spec: api::SpecDocument,
+        experiment: Option<ExperimentId>,
+    ) -> anyhow::Result<ExperimentId> {
+        let submission = Submission { spec, experiment };
+        let call = request(pb::SubmitRequest::from(submission), ANSWER_LIMIT);
         let span = tracing::info_span!("cli.experiment.submit");
         let answer = self.answer(self.control().submit(call).instrument(span).await)?;
         Ok(ExperimentId::try_from(answer)?)
+    }
+
+    /// How far an experiment is; `None`: the coordinator does not know it.
+    pub(crate) async fn progress(
+        &self,
+        experiment: &ExperimentId,
+    ) -> anyhow::Result<Option<Progress>> {
+        let call = request(pb::GetRequest::from(experiment.clone()), ANSWER_LIMIT);
+        let span = tracing::info_span!("cli.experiment.get");
+        let answer = self.control().get(call).instrument(span).await;
+        if matches!(&answer, Err(status) if status.code() == Code::NotFound) {
+            return Ok(None);
+        }
+        Ok(Some(self.answer(answer)?.try_into()?))
     }
 
     /// All experiments.

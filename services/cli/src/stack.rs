@@ -40,6 +40,8 @@ pub(crate) struct StackConfig {
     pub(crate) listen: SocketAddr,
     /// Address of the analyzer; port 0 takes a free one.
     pub(crate) analyzer_listen: SocketAddr,
+    /// Size of the bus's store, where it is there already; `None`: what the disk allows.
+    pub(crate) max_file_store: Option<u64>,
 }
 
 /// A running stack. [`Stack::stop`] it: dropping it only kills its child processes.
@@ -59,7 +61,11 @@ impl Stack {
     /// Starts everything; workers connect while the caller goes on.
     pub(crate) async fn start(config: StackConfig) -> anyhow::Result<Self> {
         let software = version::software();
-        let nats = NatsServerConfig::new(config.dir.join("bus"))
+        let nats = NatsServerConfig {
+            max_file_store: config.max_file_store,
+            ..NatsServerConfig::new(config.dir.join("bus"))
+        };
+        let nats = nats
             .with_random_token()
             .context("no random token for the bus")?;
         let nats = NatsServer::start(&nats)
@@ -75,25 +81,27 @@ impl Stack {
         };
         let tasks = Tasks::new(CancellationToken::new());
 
-        let bus = connect("coordinator".to_owned()).await?;
-        let settings = coordinator::Config {
-            listen: config.listen,
-            streams: streams.clone(),
-            ..coordinator::Config::local(software.clone())
-        };
-        let part = Coordinator::bind(settings, &bus).await?;
-        let coordinator = part.address();
-        tasks.spawn("coordinator", part.serve(tasks.stop_token().clone()));
-
+        // First: the coordinator asks it what the runs show.
         let bus = connect("analyzer".to_owned()).await?;
         let settings = analyzer::Config {
             listen: config.analyzer_listen,
-            streams,
+            streams: streams.clone(),
             ..analyzer::Config::local(config.target, software.clone())
         };
         let part = Analyzer::bind(settings, &bus).await?;
         let (analyzer, store) = (part.address(), part.store());
         tasks.spawn("analyzer", part.serve(tasks.stop_token().clone()));
+
+        let bus = connect("coordinator".to_owned()).await?;
+        let settings = coordinator::Config {
+            listen: config.listen,
+            streams,
+            analyzer: Some(format!("http://{analyzer}")),
+            ..coordinator::Config::local(software.clone())
+        };
+        let part = Coordinator::bind(settings, &bus).await?;
+        let coordinator = part.address();
+        tasks.spawn("coordinator", part.serve(tasks.stop_token().clone()));
 
         let node = NodeId::try_new(host::token(&host::name()))?;
         let bus = connect("gpu-telemetry".to_owned()).await?;
@@ -135,6 +143,11 @@ impl Stack {
             analyzer,
             store,
         })
+    }
+
+    /// Size of the bus's store.
+    pub(crate) fn max_file_store(&self) -> u64 {
+        self.nats.max_file_store()
     }
 
     /// Tripped when a part has failed.

@@ -24,7 +24,9 @@ pub(crate) async fn submit(args: &SubmitArgs, json: bool) -> anyhow::Result<()> 
         SpecFormat::Json => api::SpecFormat::Json,
     };
     let client = Client::connect(args.server.url()).await?;
-    let id = client.submit(api::SpecDocument { format, text }).await?;
+    let id = client
+        .submit(api::SpecDocument { format, text }, None)
+        .await?;
     if json {
         return output::print_json(&json!({ "experiment": id }));
     }
@@ -205,11 +207,31 @@ fn progress_json(p: &Progress) -> serde_json::Value {
         "legs_valid": p.legs_valid,
         "phase": p.phase,
         "leg": p.leg,
+        "about": p.about.as_ref().map(|about| json!({
+            "label": about.label,
+            "phase": about.phase,
+            "runs": about.runs,
+            "attempt": about.attempt,
+        })),
         "members": p.members,
         "agents_done": p.agents_done,
         "last_invalid": p.last_invalid.as_ref().map(|(run, why)| {
             json!({ "leg": run, "reason": why.reason, "detail": why.detail })
         }),
+        "phases": p.tally.phases,
+        "tests": p.tally.tests,
+        "tests_done": p.tally.tests_done,
+        "runs": p.tally.runs,
+        "runs_valid": p.tally.runs_valid,
+        "runs_invalid": p.tally.runs_invalid,
+        "invalid_attempts": p.tally.invalid_attempts,
+        "retried": p.tally.retried,
+        "elapsed_ms": p.tally.elapsed_ms,
+        "left_ms": p.tally.left_ms,
+        "rates": p.rates.iter().map(|rate| json!({
+            "agent": rate.agent,
+            "tokens_per_s": rate.tokens_per_s,
+        })).collect::<Vec<_>>(),
         "outcome": p.outcome,
     })
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use chimera_domain::control::{ExperimentOutcome, Invalid, InvalidReason};
 use chimera_domain::ids::{ExperimentId, InstanceId, NodeId, RunId, WorkerId};
 use chimera_domain::options::EngineKind;
-use chimera_domain::session::{Progress, WorkerInfo};
+use chimera_domain::session::{Progress, Tally, WorkerInfo};
 use chimera_wire::analysis_server::{Analysis, AnalysisServer};
 use chimera_wire::api::{ExperimentSummary, ReportDocument, ReportRequest, Submission};
 use chimera_wire::control_server::{Control, ControlServer};
@@ -45,9 +45,15 @@ fn picture(closed: u32, valid: u32, phase: &str) -> Progress {
         legs_valid: valid,
         phase: phase.to_owned(),
         leg: None,
+        about: None,
         members: Vec::new(),
         agents_done: Vec::new(),
         last_invalid: None,
+        tally: Tally {
+            invalid_attempts: closed - valid,
+            ..Tally::default()
+        },
+        rates: Vec::new(),
         outcome: None,
     }
 }
@@ -174,6 +180,13 @@ impl Analysis for Fake {
             json: large_json(),
         };
         Ok(Response::new(document.into()))
+    }
+
+    async fn get_values(
+        &self,
+        _: Request<pb::GetValuesRequest>,
+    ) -> Result<Response<pb::MetricValues>, Status> {
+        Err(Status::unimplemented("no command asks for it"))
     }
 
     async fn list_reports(
