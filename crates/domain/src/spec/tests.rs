@@ -58,6 +58,12 @@ fn the_reference_names_every_option_and_its_examples_are_valid() {
             "{key:?}"
         );
     }
+    for metric in crate::metric::Metric::ALL {
+        assert!(
+            reference.contains(&format!("`{}`", metric.name())),
+            "{metric:?}"
+        );
+    }
 }
 
 #[test]

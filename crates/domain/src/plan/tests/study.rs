@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::*;
 use super::{phase, plan, spec};
 use crate::metric::Metric;
-use crate::spec::OptionKey;
+use crate::spec::{OptionKey, ValidSpec};
 
 fn example(name: &str) -> ValidSpec {
     let (_, text) = examples().into_iter().find(|(n, _)| *n == name).unwrap();
