@@ -6,14 +6,13 @@ use std::sync::Arc;
 use chimera_domain::control::{Invalid, InvalidReason};
 use chimera_domain::event::AgentFailure;
 use chimera_domain::ids::AgentKey;
-use chimera_domain::session::WorkerMessage;
-use chimera_domain::units::MonoNs;
+use chimera_domain::session::{Assignment, WorkerMessage};
 use chimera_runtime::bus::Publisher;
 use chimera_runtime::clock;
 use chimera_runtime::exit::chain;
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Mutex, mpsc};
 
+use crate::hold::Orders;
 use crate::job::{EVENT_CAPACITY, Job, JobEvent, RECORD_CAPACITY, Work};
 use crate::launcher::Launcher;
 use crate::recorder::{self, RecordError, Recorded};
@@ -26,23 +25,27 @@ pub(crate) struct Driver {
     pub(crate) publisher: Publisher,
     pub(crate) spool_dir: PathBuf,
     pub(crate) outbox: mpsc::Sender<WorkerMessage>,
-    pub(crate) cancel: CancellationToken,
 }
 
 impl Driver {
-    pub(crate) async fn run(
-        self,
-        warm: oneshot::Receiver<()>,
-        commit: oneshot::Receiver<MonoNs>,
-        closed: oneshot::Receiver<()>,
-    ) {
-        let cancel = self.cancel.clone();
+    pub(crate) async fn run(self, orders: Orders) {
+        let Orders {
+            warm,
+            commit,
+            closed,
+            cancel,
+        } = orders;
         tokio::select! {
             warm = warm => if warm.is_err() { return },
             () = cancel.cancelled() => return,
         }
+        let Assignment {
+            agent, topology, ..
+        } = &self.work.assignment;
         let launched = tokio::select! {
-            launched = async { self.launcher.lock().await.ensure(&self.work.assignment.agent).await } => launched,
+            // Agents that share the instance come here one after the other: the first launches it,
+            // the others find it as they want it.
+            launched = async { self.launcher.lock().await.ensure(agent, *topology).await } => launched,
             // Dropping a half-started engine kills it.
             () = cancel.cancelled() => return,
         };

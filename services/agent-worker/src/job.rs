@@ -221,7 +221,7 @@ async fn warm(
     reporter: &mut Reporter,
     cancel: &CancellationToken,
 ) -> Result<EngineClient, Invalid> {
-    let agent = &work.assignment.agent;
+    let (agent, topology) = (&work.assignment.agent, work.assignment.topology);
     let config = EngineConfig {
         limits: work.limits,
         ..EngineConfig::new(
@@ -261,7 +261,7 @@ async fn warm(
         .map_err(|e| not_ready(e.to_string()))?;
     let mut facts = known_better(facts, endpoint);
     facts.warm_load_ns = warm_load.and_then(|load| u64::try_from(load.as_nanos()).ok());
-    pin::check(agent, &facts, pin::gpu_here())?;
+    pin::check(agent, topology, &facts, pin::gpu_here())?;
     reporter.emit(pin_record(PinMoment::Before, facts.clone()));
     let warm_ns = end.since(begin).unwrap_or_default();
     reporter.tell(JobEvent::Ready {

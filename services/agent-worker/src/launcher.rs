@@ -1,20 +1,23 @@
 //! The one engine instance of this worker: attached to, or spawned and owned.
 //!
-//! A spawned llama.cpp server takes context, batch, threads and layers at launch, so an
+//! A spawned llama.cpp server takes context, batch, threads, layers and slots at launch, so an
 //! assignment that asks for others gets a new server: before the barrier, in the WARM phase.
-//! Ollama takes them per request and reloads by itself.
+//! Ollama takes all but the slots per request and reloads by itself.
+
+mod launch;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chimera_domain::options::EngineKind;
-use chimera_domain::plan::PlannedAgent;
+use chimera_domain::plan::{PlannedAgent, Topology};
 use chimera_runtime::process::{ChildProcess, ChildSpec, ProcessError};
 use thiserror::Error;
 use url::Url;
 
 use crate::digest;
+use launch::{Launch, model_file, ollama_spec, pin_gpu};
 
 /// How long a spawned engine may take until it answers; loading a large model from disk fits in.
 const START_LIMIT: Duration = Duration::from_secs(240);
@@ -150,33 +153,10 @@ pub struct Endpoint {
     pub launch: Option<u64>,
 }
 
-/// What a llama.cpp server must be launched anew for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct LaunchOptions {
-    model: String,
-    num_ctx: u32,
-    num_batch: u32,
-    num_thread: Option<u32>,
-    num_gpu: Option<u32>,
-}
-
-impl LaunchOptions {
-    fn of(agent: &PlannedAgent) -> Self {
-        let o = &agent.options;
-        Self {
-            model: agent.model.clone(),
-            num_ctx: o.num_ctx,
-            num_batch: o.num_batch,
-            num_thread: o.num_thread,
-            num_gpu: o.num_gpu,
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Running {
     child: ChildProcess,
-    options: Option<LaunchOptions>,
+    launch: Launch,
     endpoint: Endpoint,
 }
 
@@ -210,12 +190,17 @@ impl Launcher {
         }
     }
 
-    /// The engine for this agent: as it runs, or launched for the agent's options.
+    /// The engine for this agent: as it runs, or launched for the agent's options and its place in
+    /// the test. Agents that want the same find it running.
     ///
     /// # Errors
     /// When the engine or its model is not there or does not come up.
-    pub async fn ensure(&mut self, agent: &PlannedAgent) -> Result<Endpoint, LaunchError> {
-        let options = match &self.source {
+    pub async fn ensure(
+        &mut self,
+        agent: &PlannedAgent,
+        topology: Topology,
+    ) -> Result<Endpoint, LaunchError> {
+        let launch = match &self.source {
             EngineSource::Attach { url, .. } => {
                 return Ok(Endpoint {
                     url: url.clone(),
@@ -224,19 +209,19 @@ impl Launcher {
                     launch: None,
                 });
             }
-            EngineSource::SpawnOllama { .. } => None,
-            EngineSource::SpawnLlama { .. } => Some(LaunchOptions::of(agent)),
+            EngineSource::SpawnOllama { .. } => Launch::ollama(topology),
+            EngineSource::SpawnLlama { .. } => Launch::llama(agent, topology),
         };
         if let Some(running) = &mut self.running {
             let alive = running.child.exited().is_none();
-            if alive && running.options == options {
+            if alive && running.launch == launch {
                 return Ok(running.endpoint.clone());
             }
         }
         self.stop().await;
         let mut last = None;
         for _ in 0..PORT_TRIES {
-            match self.launch(options.clone()).await {
+            match self.launch(&launch).await {
                 Ok(endpoint) => return Ok(endpoint),
                 Err(LaunchError::Ended { tail, .. }) if port_was_taken(&tail) => {
                     last = Some(tail);
@@ -251,7 +236,7 @@ impl Launcher {
         )))
     }
 
-    async fn launch(&mut self, options: Option<LaunchOptions>) -> Result<Endpoint, LaunchError> {
+    async fn launch(&mut self, launch: &Launch) -> Result<Endpoint, LaunchError> {
         let port = free_port().map_err(LaunchError::NoPort)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         self.launches += 1;
@@ -259,14 +244,14 @@ impl Launcher {
             .log_dir
             .join(format!("{}-engine-{}.log", self.name, self.launches));
         std::fs::create_dir_all(&self.log_dir).map_err(LaunchError::Log)?;
-        let (program, spec, model_digest, health) = match (&self.source, &options) {
+        let (program, spec, model_digest, health) = match (&self.source, launch) {
             (
                 EngineSource::SpawnLlama {
                     program,
                     models_dir,
                     gpu,
                 },
-                Some(options),
+                Launch::Llama(options),
             ) => {
                 let model = model_file(models_dir, &options.model)?;
                 let digest =
@@ -276,7 +261,7 @@ impl Launcher {
                             path: model.clone(),
                             source,
                         })?;
-                let spec = llama_spec(ChildSpec::new(program, &log), &model, address, options);
+                let spec = ChildSpec::new(program, &log).args(options.args(&model, address));
                 (
                     program.clone(),
                     pin_gpu(spec, gpu.as_deref()),
@@ -284,8 +269,8 @@ impl Launcher {
                     "health",
                 )
             }
-            (EngineSource::SpawnOllama { program, gpu }, _) => {
-                let spec = ollama_spec(ChildSpec::new(program, &log), address);
+            (EngineSource::SpawnOllama { program, gpu }, Launch::Ollama { slots }) => {
+                let spec = ollama_spec(ChildSpec::new(program, &log), address, *slots);
                 (
                     program.clone(),
                     pin_gpu(spec, gpu.as_deref()),
@@ -293,7 +278,12 @@ impl Launcher {
                     "api/version",
                 )
             }
-            (EngineSource::Attach { .. } | EngineSource::SpawnLlama { .. }, _) => {
+            (
+                EngineSource::Attach { .. }
+                | EngineSource::SpawnLlama { .. }
+                | EngineSource::SpawnOllama { .. },
+                _,
+            ) => {
                 return Err(LaunchError::NotOurs);
             }
         };
@@ -340,7 +330,7 @@ impl Launcher {
         };
         self.running = Some(Running {
             child,
-            options,
+            launch: launch.clone(),
             endpoint: endpoint.clone(),
         });
         Ok(endpoint)
@@ -357,66 +347,6 @@ impl Launcher {
 async fn stop(child: ChildProcess) {
     if let Err(error) = child.stop(STOP_GRACE).await {
         tracing::warn!(%error, "an engine did not end");
-    }
-}
-
-fn llama_spec(
-    spec: ChildSpec,
-    model: &Path,
-    address: SocketAddr,
-    options: &LaunchOptions,
-) -> ChildSpec {
-    let mut spec = spec
-        .arg("--model")
-        .arg(model)
-        .args(["--alias", &options.model])
-        .args(["--host", &address.ip().to_string()])
-        .args(["--port", &address.port().to_string()])
-        .args(["--ctx-size", &options.num_ctx.to_string()])
-        .args(["--batch-size", &options.num_batch.to_string()])
-        // One agent, one slot: a second slot would halve the context and share the instance.
-        .args(["--parallel", "1"]);
-    if let Some(threads) = options.num_thread {
-        let threads = threads.to_string();
-        spec = spec.args(["--threads", &threads, "--threads-batch", &threads]);
-    }
-    if let Some(layers) = options.num_gpu {
-        spec = spec.args(["--n-gpu-layers", &layers.to_string()]);
-    }
-    spec
-}
-
-fn ollama_spec(spec: ChildSpec, address: SocketAddr) -> ChildSpec {
-    spec.arg("serve")
-        .env("OLLAMA_HOST", address.to_string())
-        // Residency: one model, one slot, loaded until we say otherwise.
-        .env("OLLAMA_KEEP_ALIVE", "-1")
-        .env("OLLAMA_MAX_LOADED_MODELS", "1")
-        .env("OLLAMA_NUM_PARALLEL", "1")
-        .env("OLLAMA_NOPRUNE", "1")
-}
-
-/// By UUID, since indices change with the driver's ordering.
-fn pin_gpu(spec: ChildSpec, gpu: Option<&str>) -> ChildSpec {
-    match gpu {
-        Some(uuid) => spec.env("CUDA_VISIBLE_DEVICES", uuid),
-        None => spec,
-    }
-}
-
-fn model_file(models_dir: &Path, model: &str) -> Result<PathBuf, LaunchError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_');
-    if model.is_empty() || model.starts_with('.') || !model.chars().all(plain) {
-        return Err(LaunchError::BadModelName(model.to_owned()));
-    }
-    let path = models_dir.join(format!("{model}.gguf"));
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(LaunchError::NoModel {
-            model: model.to_owned(),
-            path,
-        })
     }
 }
 
@@ -472,19 +402,6 @@ fn last_lines(tail: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_model_name_cannot_leave_its_folder() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("gemma3-270m.gguf"), b"GGUF").unwrap();
-        assert!(model_file(dir.path(), "gemma3-270m").is_ok());
-        for bad in ["../x", "a/b", "", ".hidden", "a b"] {
-            let error = model_file(dir.path(), bad).unwrap_err();
-            assert!(matches!(error, LaunchError::BadModelName(_)), "{bad}");
-        }
-        let error = model_file(dir.path(), "absent").unwrap_err();
-        assert!(matches!(error, LaunchError::NoModel { .. }));
-    }
 
     #[test]
     fn a_taken_port_is_told_from_a_real_failure() {

@@ -3,7 +3,7 @@
 //! - [`engine`]: the measuring path; [`probe`]: a quick look at one instance by it.
 //! - [`workload`]: what the agents do; [`agent`]: one agent's steps on one engine.
 //! - `job`: an agent on its own thread; `driver`: one assignment from WARM to its last record;
-//!   `session`: the coordinator's commands.
+//!   `hold`: the agents of the leg at hand; `session`: the coordinator's commands.
 //! - `recorder`, [`spool`]: records to disk and bus.
 //! - [`launcher`]: the instance, attached or owned; `claim`, `fence`, `lease`, `pin`: whose it is, whom to
 //!   obey and until when, whether it is what was asked for.
@@ -16,6 +16,7 @@ mod driver;
 pub mod engine;
 mod error;
 mod fence;
+mod hold;
 mod job;
 pub mod launcher;
 mod lease;

@@ -1,16 +1,15 @@
-//! The worker's session with the coordinator: says hello, keeps its lease, takes one assignment
-//! at a time, and stops by itself when the lease can no longer be renewed.
+//! The worker's session with the coordinator: says hello, keeps its lease, takes the agents of one
+//! leg at a time, and stops by itself when the lease can no longer be renewed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use chimera_domain::ids::{InstanceId, NodeId, WorkerId};
-use chimera_domain::session::{Assignment, CoordinatorMessage, Hello, LegRef, WorkerMessage};
-use chimera_domain::units::MonoNs;
+use chimera_domain::session::{Assignment, CoordinatorMessage, Hello, WorkerMessage};
 use chimera_runtime::bus::Publisher;
 use chimera_runtime::clock;
 use chimera_wire::worker_sessions_client::WorkerSessionsClient;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -20,14 +19,16 @@ use crate::driver::Driver;
 use crate::engine::Limits;
 use crate::error::WorkerError;
 use crate::fence::Fence;
+use crate::hold::Hold;
 use crate::job::Work;
 use crate::launcher::{EngineSource, Launcher};
 use crate::lease::{Lease, LeaseEnd};
 use crate::pin;
 
-/// Messages to the coordinator that may wait: a leg has six and a heartbeat a second; more means
-/// that the coordinator is away, and the fence ends the wait.
-const OUTBOX_CAPACITY: usize = 64;
+/// Messages to the coordinator that may wait: a leg has six for each agent, of which a shared
+/// instance may have 64, and a heartbeat a second; more means that the coordinator is away, and the
+/// fence ends the wait.
+const OUTBOX_CAPACITY: usize = 512;
 
 /// What stays the same over all sessions of a worker.
 pub(crate) struct Worker {
@@ -108,18 +109,18 @@ impl Worker {
             Err(detail) => return Ok(SessionEnd::Lost(detail)),
         };
         tracing::info!(worker = %self.id, instance = %self.instance, "session stands");
-        let mut slot = Slot::default();
+        let mut hold = Hold::default();
         let end = self
             .serve(
                 &mut incoming,
                 &outbox,
                 &mut lease,
                 fence,
-                &mut slot,
+                &mut hold,
                 shutdown,
             )
             .await;
-        slot.stop().await;
+        hold.stop().await;
         end
     }
 
@@ -129,7 +130,7 @@ impl Worker {
         outbox: &mpsc::Sender<WorkerMessage>,
         lease: &mut Lease,
         fence: &mut Fence,
-        slot: &mut Slot,
+        hold: &mut Hold,
         shutdown: &CancellationToken,
     ) -> Result<SessionEnd, WorkerError> {
         loop {
@@ -143,7 +144,7 @@ impl Worker {
                         Ok(message) => message,
                         Err(detail) => return Ok(SessionEnd::Lost(detail)),
                     };
-                    if let Some(end) = self.obey(message, outbox, lease, fence, slot).await? {
+                    if let Some(end) = self.obey(message, outbox, lease, fence, hold).await? {
                         return Ok(end);
                     }
                 }
@@ -169,7 +170,7 @@ impl Worker {
         outbox: &mpsc::Sender<WorkerMessage>,
         lease: &mut Lease,
         fence: &mut Fence,
-        slot: &mut Slot,
+        hold: &mut Hold,
     ) -> Result<Option<SessionEnd>, WorkerError> {
         match message {
             CoordinatorMessage::HeartbeatAck { seq } => lease.acknowledged(seq),
@@ -183,23 +184,26 @@ impl Worker {
                 }
             }
             CoordinatorMessage::Reserve(assignment) => {
-                self.reserve(*assignment, outbox, lease.end(), fence, slot)
+                self.reserve(*assignment, outbox, lease.end(), fence, hold)
                     .await?;
             }
-            CoordinatorMessage::Warm { leg, .. } => {
+            CoordinatorMessage::Warm { leg, agent } => {
                 if fence.admits(leg.epoch)? {
-                    slot.warm(&leg);
+                    hold.warm(&leg, &agent);
                 }
             }
-            CoordinatorMessage::Commit { leg, start_at, .. } => {
+            CoordinatorMessage::Commit {
+                leg,
+                agent,
+                start_at,
+            } => {
                 if fence.admits(leg.epoch)? {
-                    slot.commit(&leg, start_at);
+                    hold.commit(&leg, &agent, start_at);
                 }
             }
-            CoordinatorMessage::Release { leg, reason, .. } => {
-                if slot.holds(&leg) {
-                    tracing::debug!(run_id = %leg.run, %reason, "released");
-                    slot.release();
+            CoordinatorMessage::Release { leg, agent, reason } => {
+                if hold.release(&leg, &agent) {
+                    tracing::debug!(run_id = %leg.run, %agent, %reason, "released");
                 }
             }
             CoordinatorMessage::Refused { reason } => {
@@ -216,21 +220,15 @@ impl Worker {
         outbox: &mpsc::Sender<WorkerMessage>,
         lease: &LeaseEnd,
         fence: &mut Fence,
-        slot: &mut Slot,
+        hold: &mut Hold,
     ) -> Result<(), WorkerError> {
         let leg = assignment.leg_ref.clone();
         let agent = assignment.agent.id.clone();
         let refused = if fence.admits(leg.epoch)? {
-            pin::check_options(&self.source, &assignment.agent)
-                .err()
-                .map(|why| why.detail)
+            self.take(assignment, outbox, lease, hold).err()
         } else {
             Some(format!("epoch {} is stale", leg.epoch))
         };
-        if refused.is_none() {
-            let before = std::mem::take(slot);
-            *slot = self.open(assignment, before, outbox.clone(), lease.clone());
-        }
         send(
             outbox,
             WorkerMessage::LeaseReply {
@@ -243,53 +241,41 @@ impl Worker {
         Ok(())
     }
 
-    /// Opens the slot for one assignment: a driver that waits for WARM, and before that for the
-    /// agent of the leg before, which may still be letting go of the engine. The session itself
-    /// waits for neither: with the bus away that takes long, and heartbeats must go on.
-    fn open(
+    /// Takes the assignment, or says why not. Taking it twice changes nothing.
+    fn take(
         &self,
         assignment: Assignment,
-        mut before: Slot,
-        outbox: mpsc::Sender<WorkerMessage>,
-        lease: LeaseEnd,
-    ) -> Slot {
-        let cancel = CancellationToken::new();
-        let (warm_tx, warm_rx) = oneshot::channel();
-        let (commit_tx, commit_rx) = oneshot::channel();
-        let (closed_tx, closed_rx) = oneshot::channel();
-        let leg = assignment.leg_ref.clone();
-        let driver = Driver {
-            work: Work {
-                assignment,
-                lease,
-                worker: self.id.clone(),
-                instance: self.instance.clone(),
-                limits: self.limits,
-                data_root: self.data_root.clone(),
-                templates_dir: self.templates_dir.clone(),
-            },
-            launcher: self.launcher.clone(),
-            publisher: self.publisher.clone(),
-            spool_dir: self.spool_dir.clone(),
-            outbox,
-            cancel: cancel.clone(),
-        };
-        let mut tasks = tokio::task::JoinSet::new();
-        before.cancel();
-        tasks.spawn(async move {
-            before.stop().await;
-            driver.run(warm_rx, commit_rx, closed_rx).await;
-        });
-        Slot {
-            held: Some(Held {
-                leg,
-                cancel,
-                warm: Some(warm_tx),
-                commit: Some(commit_tx),
-                closed: Some(closed_tx),
-                tasks,
-            }),
+        outbox: &mpsc::Sender<WorkerMessage>,
+        lease: &LeaseEnd,
+        hold: &mut Hold,
+    ) -> Result<(), String> {
+        let agent = &assignment.agent;
+        pin::check_options(&self.source, agent).map_err(|why| why.detail)?;
+        if !hold.admits(&assignment)? {
+            return Ok(());
         }
+        for other in hold.company(&assignment.leg_ref) {
+            pin::check_company(&self.source, agent, other)?;
+        }
+        hold.take(assignment, |assignment, orders| {
+            let driver = Driver {
+                work: Work {
+                    assignment,
+                    lease: lease.clone(),
+                    worker: self.id.clone(),
+                    instance: self.instance.clone(),
+                    limits: self.limits,
+                    data_root: self.data_root.clone(),
+                    templates_dir: self.templates_dir.clone(),
+                },
+                launcher: self.launcher.clone(),
+                publisher: self.publisher.clone(),
+                spool_dir: self.spool_dir.clone(),
+                outbox: outbox.clone(),
+            };
+            driver.run(orders)
+        });
+        Ok(())
     }
 }
 
@@ -309,77 +295,5 @@ async fn next(
 pub(crate) async fn send(outbox: &mpsc::Sender<WorkerMessage>, message: WorkerMessage) {
     if outbox.send(message).await.is_err() {
         tracing::debug!("the session has ended; its coordinator no longer hears this agent");
-    }
-}
-
-/// The one assignment that a worker may hold.
-#[derive(Default)]
-struct Slot {
-    held: Option<Held>,
-}
-
-struct Held {
-    leg: LegRef,
-    cancel: CancellationToken,
-    warm: Option<oneshot::Sender<()>>,
-    commit: Option<oneshot::Sender<MonoNs>>,
-    /// Dropped or sent when the coordinator closed the leg: the spool may go.
-    closed: Option<oneshot::Sender<()>>,
-    tasks: tokio::task::JoinSet<()>,
-}
-
-impl Slot {
-    fn holds(&self, leg: &LegRef) -> bool {
-        self.held.as_ref().is_some_and(|h| h.leg == *leg)
-    }
-
-    fn warm(&mut self, leg: &LegRef) {
-        if let Some(held) = self.held.as_mut().filter(|h| h.leg == *leg)
-            && let Some(warm) = held.warm.take()
-            && warm.send(()).is_err()
-        {
-            tracing::debug!(run_id = %leg.run, "the agent had ended before it could warm");
-        }
-    }
-
-    fn commit(&mut self, leg: &LegRef, start_at: MonoNs) {
-        if let Some(held) = self.held.as_mut().filter(|h| h.leg == *leg)
-            && let Some(commit) = held.commit.take()
-            && commit.send(start_at).is_err()
-        {
-            tracing::debug!(run_id = %leg.run, "the agent had ended before it could start");
-        }
-    }
-
-    /// The coordinator closed the leg.
-    fn release(&mut self) {
-        if let Some(held) = &mut self.held {
-            held.cancel.cancel();
-            if let Some(closed) = held.closed.take()
-                && closed.send(()).is_err()
-            {
-                tracing::debug!("the agent had ended already");
-            }
-        }
-    }
-
-    /// Asks whatever runs to stop.
-    fn cancel(&mut self) {
-        if let Some(held) = &mut self.held {
-            held.cancel.cancel();
-            drop(held.closed.take());
-        }
-    }
-
-    /// Stops whatever runs and waits until it has let go of the engine.
-    async fn stop(&mut self) {
-        self.cancel();
-        if let Some(mut held) = self.held.take() {
-            while let Some(ended) = held.tasks.join_next().await {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "an agent's driver panicked");
-                }
-            }
-        }
     }
 }
