@@ -1,6 +1,7 @@
 //! The agent loop: one assignment from its data to its report.
 //!
-//! Scan, ingest, aggregate; then for each step a prompt, a request, a text; then the report file.
+//! Scan, ingest, aggregate; then for each step a prompt, a request, a text, with the planned pause
+//! between two; then the report file.
 //! Everything runs inline on the agent's own thread: the local steps are part of the agent's work
 //! and are stamped as such.
 
@@ -31,6 +32,9 @@ pub const MAX_OUTPUT_BYTES: usize = 256 << 10;
 pub const REPORT_OUTPUT: &str = "report";
 /// Name of the output that holds the aggregates as JSON.
 pub const AGGREGATES_OUTPUT: &str = "aggregates";
+
+/// Name of the local step that is the pause before a request.
+pub const THINK_STEP: &str = "think";
 
 /// What an agent runs with.
 #[derive(Debug)]
@@ -63,7 +67,7 @@ pub fn text_output(step: StepKind) -> &'static str {
 /// Runs the agent to its end.
 ///
 /// Records are handed to `emit` in the order in which they happen: `Local` for scan, ingest,
-/// aggregate, each prompt and the writing of the report; `Request` for each request, also a failed
+/// aggregate, each pause, each prompt and the writing of the report; `Request` for each request, also a failed
 /// one; `Output` for the aggregates, each step's text, and the report. `emit` must not wait.
 ///
 /// # Errors
@@ -96,6 +100,9 @@ pub async fn run_agent(
     let agent = Agent::new(planned.role.clone(), &templates, &aggregates, nonce, budget);
     let mut steps: Vec<StepReport> = Vec::with_capacity(STEPS.len());
     for step in STEPS {
+        if !steps.is_empty() {
+            run.think().await?;
+        }
         let previous = steps.last().map(|done| done.text.clone());
         let done = run.ask(&agent, step, previous.as_deref()).await?;
         steps.push(done);
@@ -123,14 +130,12 @@ impl<E: FnMut(AgentRecord)> Run<'_, E> {
         let start = clock::mono();
         let (result, detail) = work()?;
         let end = clock::mono();
-        let step = LocalStep {
+        self.record(LocalStep {
             step: step.to_owned(),
             start,
             end,
             detail,
-        };
-        self.local.push(step.clone());
-        (self.emit)(AgentRecord::Local(step));
+        });
         Ok(result)
     }
 
@@ -192,6 +197,35 @@ impl<E: FnMut(AgentRecord)> Run<'_, E> {
             ))
         })?;
         Ok((templates, aggregates))
+    }
+
+    /// The agent waits for its tools: the engine hears nothing of it meanwhile.
+    ///
+    /// It counts into the agent's duration and its local steps, alone and together, and into no
+    /// request. It happens before the prompt is made, so that the prompt goes out as soon as it is.
+    async fn think(&mut self) -> Result<(), AgentFailure> {
+        let planned = self.context.assignment.agent.think_ms;
+        if planned == 0 {
+            return Ok(());
+        }
+        let start = clock::mono();
+        let until = start.plus(u64::from(planned) * 1_000_000);
+        let end = tokio::select! {
+            end = clock::rest_until(until) => end,
+            () = self.context.cancel.cancelled() => return Err(stopped(THINK_STEP)),
+        };
+        self.record(LocalStep {
+            step: THINK_STEP.to_owned(),
+            start,
+            end,
+            detail: format!("{planned} ms as planned"),
+        });
+        Ok(())
+    }
+
+    fn record(&mut self, step: LocalStep) {
+        self.local.push(step.clone());
+        (self.emit)(AgentRecord::Local(step));
     }
 
     /// One step with the model.

@@ -374,6 +374,67 @@ async fn stopping_ends_it_before_and_during_a_request() {
 }
 
 #[tokio::test]
+async fn an_agent_pauses_between_its_requests_and_no_request_holds_the_pause() {
+    let engine = engine(EngineKind::Ollama);
+    let mut thinks = assignment("collector", EngineKind::Ollama);
+    thinks.agent.think_ms = 80;
+    let (records, result) = run(&engine, &thinks, None, &CancellationToken::new()).await;
+    assert_eq!(result, Ok(()));
+    let order = outline(&records);
+    let thought = order.iter().position(|r| r == "local think").unwrap();
+    assert_eq!(
+        order[thought - 2..thought + 3],
+        [
+            "request analysis",
+            "output analysis",
+            "local think",
+            "local prompt",
+            "request report"
+        ]
+    );
+    let steps = |name: &str| -> Vec<_> {
+        let local = records.iter().filter_map(|record| match record {
+            AgentRecord::Local(step) if step.step == name => Some(step.clone()),
+            _ => None,
+        });
+        local.collect()
+    };
+    let pauses = steps("think");
+    assert_eq!(pauses.len(), 1, "not before the first request");
+    let paused_ns = pauses[0].end.since(pauses[0].start).unwrap();
+    assert!(paused_ns >= 80_000_000, "{paused_ns}");
+    // By the engine's own stamps: it heard nothing for that long, and then answered at once.
+    let truth = engine.truth();
+    let silent_ns = truth[1].received.since(truth[0].done.unwrap()).unwrap();
+    assert!(silent_ns >= 80_000_000, "{silent_ns}");
+    let asked = requests(&records);
+    let sent_after = asked[1].sent.since(pauses[0].end);
+    assert!(sent_after.is_some(), "the pause is over before it is sent");
+}
+
+#[tokio::test]
+async fn a_pause_can_be_stopped() {
+    let engine = engine(EngineKind::Openai);
+    let mut thinks = assignment("collector", EngineKind::Openai);
+    thinks.agent.think_ms = 600_000;
+    let cancel = CancellationToken::new();
+    let stop = async {
+        for _ in 0..2_000 {
+            if engine.truth().iter().any(|request| request.done.is_some()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        cancel.cancel();
+    };
+    let ((records, result), ()) = tokio::join!(run(&engine, &thinks, None, &cancel), stop);
+    let failure = result.unwrap_err();
+    assert_eq!(failure.label, "stopped");
+    assert_eq!(requests(&records).len(), 1);
+}
+
+#[tokio::test]
 async fn an_agent_whose_lease_has_run_out_asks_nothing() {
     let engine = engine(EngineKind::Ollama);
     let assignment = assignment("collector", EngineKind::Ollama);
