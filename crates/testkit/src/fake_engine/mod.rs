@@ -26,6 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chimera_domain::options::EngineKind;
+use chimera_domain::units::MonoNs;
 
 pub use capacity::Capacity;
 pub use script::{Cut, Fault, Script};
@@ -133,7 +134,14 @@ struct Play {
     fault: Option<Fault>,
     next_faults: VecDeque<Option<Fault>>,
     facts: FakeFacts,
-    loaded: Option<Runner>,
+    loaded: Option<Loaded>,
+}
+
+/// The model as it was asked for, and from when on it serves.
+#[derive(Debug)]
+struct Loaded {
+    runner: Runner,
+    ready: MonoNs,
 }
 
 /// A connection's thread, and the socket by which it is woken. Weak: a second descriptor would keep
@@ -398,5 +406,57 @@ impl DeafListener {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a place on a thread of its own and says so; the place is given back with the sender.
+    fn enter(slots: &Arc<Slots>, name: u32, said: &std::sync::mpsc::Sender<u32>) -> Give {
+        let (give, given) = std::sync::mpsc::channel::<()>();
+        let (slots, said) = (Arc::clone(slots), said.clone());
+        let came = lock(&slots.line).came;
+        let line = Arc::clone(&slots);
+        let thread = std::thread::spawn(move || {
+            let stop = AtomicBool::new(false);
+            let _place = slots.enter(&stop);
+            said.send(name).unwrap();
+            // An error is the sender's end.
+            assert!(given.recv().is_err());
+        });
+        // In line before the next one comes.
+        while lock(&line.line).came == came {
+            std::thread::yield_now();
+        }
+        Give(Some(give), Some(thread))
+    }
+
+    struct Give(Option<std::sync::mpsc::Sender<()>>, Option<JoinHandle<()>>);
+
+    impl Drop for Give {
+        fn drop(&mut self) {
+            drop(self.0.take());
+            if let Some(thread) = self.1.take() {
+                join(thread);
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_as_there_are_slots_and_the_others_in_the_order_in_which_they_came() {
+        let slots = Arc::new(Slots::new(Some(2)));
+        let (said, heard) = std::sync::mpsc::channel();
+        let next = || heard.recv_timeout(Duration::from_secs(10)).unwrap();
+        let mut all: VecDeque<Give> = (0..5).map(|n| enter(&slots, n, &said)).collect();
+        let mut first = [next(), next()];
+        first.sort_unstable();
+        assert_eq!(first, [0, 1]);
+        for expected in 2..5 {
+            assert!(heard.try_recv().is_err(), "nobody else has a place");
+            drop(all.pop_front());
+            assert_eq!(next(), expected);
+        }
     }
 }

@@ -11,11 +11,11 @@ use chimera_runtime::clock::mono;
 use serde_json::{Value, json};
 
 use super::http::{Connection, END, Request, chunk};
-use super::protocol::{Account, Ask, Protocol, Runner};
+use super::protocol::{Account, Ask, Protocol};
 use super::script::{Cut, Fault, Script};
 use super::sleep::{sharpen, sleep_until};
 use super::truth::{Ended, Live, RequestTruth};
-use super::{Core, lock};
+use super::{Core, Loaded, lock};
 
 /// Serves one connection until it closes.
 pub(super) fn connection(stream: Arc<TcpStream>, core: &Core) {
@@ -69,8 +69,9 @@ fn document(core: &Core, request: &Request) -> (u16, Value) {
             let models: Vec<Value> = play
                 .loaded
                 .iter()
-                .map(|runner| {
-                    let context = facts.context_length.map(u64::from).or(runner.num_ctx);
+                .map(|loaded| {
+                    let asked = loaded.runner.num_ctx;
+                    let context = facts.context_length.map(u64::from).or(asked);
                     json!({
                         "name": model, "model": model, "digest": facts.digest,
                         "size": facts.size_bytes, "size_vram": facts.size_vram_bytes,
@@ -316,28 +317,38 @@ impl Chat<'_> {
         }
     }
 
-    /// Loads the model where Ollama would; `None` if stopped meanwhile.
+    /// Loads the model where Ollama would, or waits while another request loads it; both are in the
+    /// load duration that Ollama states. `None` if stopped meanwhile.
     fn load(&self, from: MonoNs) -> Option<(MonoNs, u64)> {
-        let ollama = self.core.kind == EngineKind::Ollama;
-        let wanted: Runner = self.ask.runner.clone();
-        let loads = ollama && {
-            let mut play = lock(&self.core.play);
-            // Ollama's own OpenAI route carries no runner options: whatever is loaded serves.
-            let same = match &play.loaded {
-                Some(loaded) => *loaded == wanted || self.protocol == Protocol::Openai,
-                None => false,
-            };
-            if !same {
-                play.loaded = Some(wanted);
-            }
-            !same
-        };
-        if !loads {
-            return Some((from, ns(self.script.warm_load)));
+        let warm = ns(self.script.warm_load);
+        if self.core.kind != EngineKind::Ollama {
+            return Some((from, warm));
         }
-        self.truth.edit().loaded = true;
-        let ready = from.plus(ns(self.script.load));
-        sleep_until(ready, &self.core.stop).then_some((ready, ns(self.script.load)))
+        let (ready, loads) = {
+            let mut play = lock(&self.core.play);
+            let wanted = &self.ask.runner;
+            match &play.loaded {
+                // Ollama's own OpenAI route carries no runner options: whatever is loaded serves.
+                Some(loaded) if loaded.runner == *wanted || self.protocol == Protocol::Openai => {
+                    (loaded.ready, false)
+                }
+                _ => {
+                    let ready = from.plus(ns(self.script.load));
+                    play.loaded = Some(Loaded {
+                        runner: wanted.clone(),
+                        ready,
+                    });
+                    (ready, true)
+                }
+            }
+        };
+        self.truth.edit().loaded = loads;
+        match ready.since(from) {
+            None | Some(0) if !loads => Some((from, warm)),
+            wait => {
+                sleep_until(ready, &self.core.stop).then_some((ready, wait.unwrap_or_default()))
+            }
+        }
     }
 
     fn length(&self) -> u32 {
