@@ -17,8 +17,10 @@
 
 mod findings;
 mod leg;
+mod reload;
 mod run;
 
-pub use findings::{RELOAD_FLOOR_NS, Refusal, reload_limit_ns};
+pub use findings::Refusal;
 pub use leg::{StartSkew, ValidAgent, ValidLeg, check_leg, start_skew};
+pub use reload::{RELOAD_FLOOR_NS, reload_limit_ns};
 pub use run::{LegResult, Solo, SoloSource, ValidRun, check_run, solo_source};

@@ -1,6 +1,6 @@
 //! What telemetry adds to a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::environment::Environment;
 use super::types::{EngineHost, RunHost};
@@ -79,8 +79,10 @@ impl<'a> Nodes<'a> {
             .map(|agent| agent.started().actual)
             .min()?;
         let to: MonoNs = leg.agents().iter().map(|agent| agent.finished().at).max()?;
+        // Agents that share an instance share its process: it is named once, with the first of them.
+        let mut seen = BTreeSet::new();
         let engines = leg.agents().iter().filter_map(|agent| {
-            let pid = agent.pin().pid?;
+            let pid = agent.pin().pid.filter(|pid| seen.insert(*pid))?;
             Some(EngineHost {
                 agent: agent.id().clone(),
                 pid,

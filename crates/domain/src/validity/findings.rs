@@ -1,32 +1,11 @@
 //! What can be held against one agent, and in which order.
 
+use super::reload::{AtWork, reload_limit_ns};
 use crate::control::{Invalid, InvalidReason};
 use crate::event::{AgentFailure, PinFacts, RequestErrorKind, RequestRecord};
 use crate::plan::PlannedAgent;
 use crate::timeline::AgentTimeline;
 use crate::units::ns_to_ms;
-
-/// A `load` duration below this is no reload, whatever was seen before, ns.
-///
-/// Ollama states a load duration for warm requests too: the wait for its scheduler and a health ping
-/// of the runner. It is about a millisecond on an idle machine, and was seen at up to a second on one
-/// with more threads than cores, where loading the same small model took four. So the limit of an
-/// agent follows what its own warm request took just before the run: [`reload_limit_ns`].
-pub const RELOAD_FLOOR_NS: u64 = 250_000_000;
-
-/// How many times the warm request's `load` duration makes a reload.
-const RELOAD_FACTOR: u64 = 5;
-
-/// Longest `load` duration of a request to a loaded model, ns; `warm`: what the engine stated for a
-/// request that had nothing to load, before the work.
-///
-/// *Source*: the engine; an engine that states no load durations cannot be checked this way, and the
-/// pin is what tells.
-#[must_use]
-pub fn reload_limit_ns(warm: Option<u64>) -> u64 {
-    warm.map_or(0, |ns| ns.saturating_mul(RELOAD_FACTOR))
-        .max(RELOAD_FLOOR_NS)
-}
 
 /// Why something is invalid. *Shape*: at least one reason, the weightiest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,11 +81,13 @@ pub(super) fn invalid(reason: InvalidReason, detail: String) -> Invalid {
 
 /// Everything to be said against one agent of a leg.
 ///
-/// `digest` is what the plan wants the model's to be, if it wants one.
+/// `digest` is what the plan wants the model's to be, if it wants one; `others` when its instance
+/// was at work for other agents.
 pub(super) fn against(
     agent: &PlannedAgent,
     timeline: &AgentTimeline<'_>,
     digest: Option<&str>,
+    others: &AtWork,
 ) -> Vec<Invalid> {
     let who = &agent.id;
     let mut found = Vec::new();
@@ -162,12 +143,8 @@ pub(super) fn against(
     let warm = timeline.pin_before.and_then(|pin| pin.facts.warm_load_ns);
     let reload_limit = reload_limit_ns(warm);
     for request in &timeline.requests {
-        found.extend(against_request(
-            who.as_str(),
-            request,
-            context,
-            reload_limit,
-        ));
+        found.extend(against_request(who.as_str(), request, context));
+        found.extend(against_load(who.as_str(), request, reload_limit, others));
     }
     found
 }
@@ -281,12 +258,25 @@ fn against_times(who: &str, timeline: &AgentTimeline<'_>) -> Vec<Invalid> {
     Vec::new()
 }
 
-fn against_request(
+fn against_load(
     who: &str,
     request: &RequestRecord,
-    context: u32,
-    reload_limit: u64,
-) -> Vec<Invalid> {
+    limit: u64,
+    others: &AtWork,
+) -> Option<Invalid> {
+    let load = others.loading_ns(request).filter(|load| *load > limit)?;
+    Some(invalid(
+        InvalidReason::Reload,
+        format!(
+            "{who}, {}: the engine loaded for {:.0} ms; a warm request takes less than {:.0} ms",
+            request.step,
+            ns_to_ms(load),
+            ns_to_ms(limit)
+        ),
+    ))
+}
+
+fn against_request(who: &str, request: &RequestRecord, context: u32) -> Vec<Invalid> {
     let step = &request.step;
     let mut found = Vec::new();
     if let Some(error) = &request.error {
@@ -303,18 +293,6 @@ fn against_request(
             format!("{who}, {step}: the engine reported success and sent no content"),
         ));
     }
-    if let Some(load) = request.engine_times.load_ns
-        && load > reload_limit
-    {
-        found.push(invalid(
-            InvalidReason::Reload,
-            format!(
-                "{who}, {step}: the engine loaded for {:.0} ms; a warm request takes less than {:.0} ms",
-                ns_to_ms(load),
-                ns_to_ms(reload_limit)
-            ),
-        ));
-    }
     if let (Some(prompt), Some(output)) = (request.prompt_tokens, request.output_tokens)
         && u64::from(prompt) + u64::from(output) > u64::from(context)
     {
@@ -327,17 +305,4 @@ fn against_request(
         ));
     }
     found
-}
-
-#[cfg(test)]
-mod reload_tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_follows_the_warm_request_and_has_a_floor() {
-        assert_eq!(reload_limit_ns(None), RELOAD_FLOOR_NS);
-        assert_eq!(reload_limit_ns(Some(1_000_000)), RELOAD_FLOOR_NS);
-        assert_eq!(reload_limit_ns(Some(400_000_000)), 2_000_000_000);
-        assert_eq!(reload_limit_ns(Some(u64::MAX)), u64::MAX);
-    }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::findings::{Refusal, against, invalid};
+use super::reload::AtWork;
 use crate::control::{InvalidReason, LegVerdict, Member};
 use crate::event::{Begin, Finished, LocalStep, PinFacts, RequestRecord, Started};
 use crate::ids::AgentId;
-use crate::plan::{LegKind, Plan, PlannedAgent, PlannedTest};
+use crate::plan::{LegKind, Plan, PlannedAgent, PlannedTest, Topology};
 use crate::timeline::{AgentTimeline, LegLog, Timebase};
 use crate::units::ns_to_ms;
 
@@ -184,7 +185,8 @@ pub fn check_leg<'a>(
             continue;
         };
         let digest = plan.model_digests.get(&planned.model).map(String::as_str);
-        let against = against(planned, timeline, digest);
+        let others = others_at_work(test, who, timelines);
+        let against = against(planned, timeline, digest, &others);
         let clean = against.is_empty();
         found.extend(against);
         let member = log.members.iter().find(|member| member.agent == *who);
@@ -226,6 +228,24 @@ pub fn check_leg<'a>(
         timebase,
         skew,
     })
+}
+
+/// When the agent's instance was at work for the other agents of the leg: all of them are on the same
+/// one, and on one worker's clock, or none is.
+fn others_at_work(
+    test: &PlannedTest,
+    agent: &AgentId,
+    timelines: &BTreeMap<AgentId, AgentTimeline<'_>>,
+) -> AtWork {
+    match test.topology {
+        Topology::Pinned => AtWork::default(),
+        Topology::Shared { .. } => AtWork::on(
+            timelines
+                .iter()
+                .filter(|(id, _)| *id != agent)
+                .flat_map(|(_, timeline)| timeline.requests.iter().copied()),
+        ),
+    }
 }
 
 /// The agents that a leg is to have.

@@ -14,7 +14,7 @@ pub type LegResult<'a> = (&'a PlannedLeg, Option<Result<ValidLeg<'a>, Refusal>>)
 pub enum SoloSource<'a> {
     /// A solo leg of its own.
     Own,
-    /// The solo leg of another agent of the test with the same role, engine, model and options.
+    /// The solo leg of another agent of the test that is alike ([`PlannedAgent::is_like`]).
     Shared(&'a AgentId),
     /// The plan has none for it.
     None,
@@ -30,13 +30,10 @@ pub fn solo_source<'a>(
     if has_solo(&agent.id) {
         return SoloSource::Own;
     }
-    let twin = test.agents.iter().find(|other| {
-        has_solo(&other.id)
-            && other.role == agent.role
-            && other.engine == agent.engine
-            && other.model == agent.model
-            && other.options == agent.options
-    });
+    let twin = test
+        .agents
+        .iter()
+        .find(|other| has_solo(&other.id) && other.is_like(agent));
     twin.map_or(SoloSource::None, |twin| SoloSource::Shared(&twin.id))
 }
 

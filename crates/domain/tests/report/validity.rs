@@ -3,7 +3,7 @@
 use chimera_domain::control::{InvalidReason, LegVerdict};
 use chimera_domain::event::{AgentFailure, AgentRecord, PinMoment, RequestError, RequestErrorKind};
 use chimera_domain::ids::AgentKey;
-use chimera_domain::plan::LegKind;
+use chimera_domain::plan::{LegKind, Topology};
 use chimera_domain::report::{Input, Integrity, Report, build, build_counted};
 use chimera_domain::timeline::StreamId;
 use chimera_domain::units::{BootId, MonoNs};
@@ -216,6 +216,47 @@ fn a_reload_inside_a_measured_request() {
         detail.starts_with("solo b: reload: b, analysis: the engine loaded for 900 ms"),
         "{detail}"
     );
+}
+
+/// Of a shared instance the engine's load duration may be its queue; a load lets nobody write.
+#[test]
+fn a_wait_for_a_shared_engine_is_no_reload_and_a_reload_of_it_is_one() {
+    // Both send after 100 ms. `a` has its first token 200 ms later and decodes for 3 s, twice; `b`
+    // has to wait.
+    let run = |load_ms: u64, shared: bool, prefill_ms: u64| {
+        let mut test = planned_test(1, &["a", "b"], 1);
+        if shared {
+            test.topology = Topology::Shared { slots: 1 };
+        }
+        let mut world = World::new(vec![test]);
+        let paces = [
+            Pace::new(200 * MS, 30 * MS, 100),
+            Pace::new(2_000 * MS, 30 * MS, 100),
+        ];
+        world.run(1, 1, &paces, &paces);
+        world.close();
+        for (agent, prefill) in [("a", prefill_ms), ("b", 10)] {
+            world.change(&together(1), agent, |record| {
+                request(record, |request| {
+                    request.engine_times.prompt_eval_ns = Some(prefill * MS);
+                });
+            });
+        }
+        world.change(&together(1), "b", |record| {
+            request(record, |request| {
+                if request.step == "analysis" {
+                    request.engine_times.load_ns = Some(load_ms * MS);
+                }
+            });
+        });
+        world.report().tests[0].runs[0].invalid_reason.clone()
+    };
+    let reload = Some("reload".to_owned());
+    assert_eq!(run(1_500, false, 150), reload, "pinned: nobody else's work");
+    assert_eq!(run(1_500, true, 150), None, "in the queue behind a's work");
+    let stretch = run(3_900, true, 150);
+    assert_eq!(stretch, None, "behind both requests of a");
+    assert_eq!(run(9_000, true, 150), reload, "a had long ended");
 }
 
 #[test]
