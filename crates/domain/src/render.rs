@@ -7,6 +7,7 @@ mod csv;
 mod markdown;
 mod summary;
 mod table;
+mod topology;
 mod tr110;
 
 use serde::Serialize;

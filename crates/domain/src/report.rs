@@ -15,12 +15,18 @@ mod environment;
 mod facts;
 mod host;
 pub mod number;
+mod topology;
 mod types;
 mod verdict;
 
 pub use aggregate::{AgentAggregate, Aggregate, Distributions};
 pub use build::{AgentOutputs, BuildError, Built, Input, Integrity, build, build_counted, outputs};
 pub use environment::{Engine, Environment, Instance};
+pub(crate) use topology::part;
+pub use topology::{
+    Difference, DifferenceMethod, TopologyArm, TopologyGroup, TopologyPair, TopologyVerdict,
+    topology_verdict,
+};
 pub use types::{
     AgentConfig, AgentDelta, AgentRun, Attempt, Contrast, EngineHost, LegReport, LocalReport,
     Outcome, OutcomeState, ReadyReport, Reason, Report, RequestReport, RunHost, RunReport,

@@ -23,6 +23,9 @@ fn every_figure_of_a_report_is_explained() {
         "RunReport",
         "AgentRun",
         "RequestReport",
+        "TopologyArm",
+        "TopologyPair",
+        "Difference",
     ] {
         for (name, property) in schema["$defs"][part]["properties"].as_object().unwrap() {
             let known = METRICS.contains(&format!("`{name}`"));

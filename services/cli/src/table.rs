@@ -104,6 +104,8 @@ fn render(report: &Report, paper: Paper) -> String {
     }
     lines.extend(notes.lines());
     lines.push(String::new());
+    let topology = report.topology.iter().flat_map(|verdict| &verdict.groups);
+    let topology = topology.map(|group| group.sentence.clone());
     let contrast = report
         .contrast
         .iter()
@@ -112,7 +114,7 @@ fn render(report: &Report, paper: Paper) -> String {
         .tests
         .iter()
         .map(|test| format!("{}: {}", test.label, test.verdict));
-    for sentence in contrast.chain(verdicts) {
+    for sentence in topology.chain(contrast).chain(verdicts) {
         lines.push(wrap(&sentence, paper.width));
         lines.push(String::new());
     }

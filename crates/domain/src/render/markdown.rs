@@ -2,6 +2,7 @@
 
 use super::summary::{body, title};
 use super::table::{Table, escape};
+use super::topology;
 use crate::report::number::{opt, percent, text, with_interval};
 use crate::report::{Environment, OutcomeState, Report};
 
@@ -55,6 +56,9 @@ pub fn report_markdown(report: &Report) -> String {
             .map_or_else(String::new, |d| format!(" ({d})"));
         out.push_str(&format!("**This experiment {state}{detail}.**\n\n"));
     }
+    for group in report.topology.iter().flat_map(|verdict| &verdict.groups) {
+        out.push_str(&format!("{}\n\n", group.sentence));
+    }
     if let Some(contrast) = &report.contrast {
         out.push_str(&format!("{}\n\n", contrast.sentence));
     }
@@ -68,6 +72,7 @@ pub fn report_markdown(report: &Report) -> String {
     }
     out.push('\n');
     out.push_str(HOW_TO_READ);
+    out.push_str(&topology::section(report.topology.as_ref()));
     for test in &report.tests {
         out.push_str(&format!("## {}\n\n", escape(&title(test))));
         out.push_str(&body(test));

@@ -38,6 +38,7 @@ pub fn summary_json(test: &TestReport) -> Result<Value, RenderError> {
         "label": test.label,
         "agents": serde_json::to_value(&test.agents)?,
         "max_concurrent": test.max_concurrent,
+        "topology": test.topology,
         "runs_planned": test.runs_planned,
         "runs_attempted": test.runs_attempted,
         "runs_valid": test.runs_valid,

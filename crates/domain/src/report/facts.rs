@@ -38,6 +38,7 @@ impl From<&PlannedAgent> for AgentConfig {
             model: agent.model.clone(),
             options: agent.options.clone(),
             instance: agent.instance.clone(),
+            think_ms: agent.think_ms,
         }
     }
 }

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Aggregate, Distributions};
 use super::environment::Environment;
+use super::topology::TopologyVerdict;
 use crate::efficiency::GainRule;
 use crate::event::{AgentFailure, FinishReason, PinFacts, RequestError};
 use crate::ids::{AgentId, ExperimentId, InstanceId, RequestId, Role, RunId, WorkerId};
 use crate::latency::TokenSource;
 use crate::options::{EngineKind, EngineOptions};
-use crate::plan::Workload;
+use crate::plan::{Topology, Workload};
 use crate::stats::Provenance;
 
 /// One experiment, measured.
@@ -38,6 +39,9 @@ pub struct Report {
     pub tests: Vec<TestReport>,
     /// What the tests show side by side. `null` below two tests with a gain.
     pub contrast: Option<Contrast>,
+    /// What tests show that differ in nothing but their topology. `null`: there are no two.
+    #[serde(default)]
+    pub topology: Option<TopologyVerdict>,
 }
 
 /// How an experiment ended.
@@ -103,6 +107,9 @@ pub struct TestReport {
     pub agents: Vec<AgentConfig>,
     /// How many agents may run at once.
     pub max_concurrent: u32,
+    /// How agents and instances belong together.
+    #[serde(default)]
+    pub topology: Topology,
     /// Repeats planned.
     pub runs_planned: u32,
     /// Attempts made, those given up for a later one included.
@@ -134,6 +141,9 @@ pub struct AgentConfig {
     pub options: EngineOptions,
     /// Instance it must be pinned to; `null`: any.
     pub instance: Option<String>,
+    /// Pause before each of its requests but the first, ms.
+    #[serde(default)]
+    pub think_ms: u32,
 }
 
 /// Why something is invalid.

@@ -2,6 +2,7 @@
 
 use super::number::{percent, text, with_interval, word};
 use super::types::{Contrast, RunReport, TestReport};
+use crate::plan::Topology;
 use crate::stats::{Provenance, Summary, welch_95};
 
 /// Two values of TR110's formula closer than this part look the same to its reader.
@@ -41,6 +42,14 @@ pub(super) fn verdict(test: &TestReport) -> String {
     } else {
         String::new()
     };
+    let place = match test.topology {
+        Topology::Pinned => String::new(),
+        Topology::Shared { slots: 1 } => ", in the queue of one instance,".to_owned(),
+        Topology::Shared { slots } => {
+            let slots = word(usize::try_from(slots).unwrap_or(usize::MAX));
+            format!(", on one instance with {slots} slots,")
+        }
+    };
     let interval = match gain.ci95 {
         Some([low, high]) => {
             format!(
@@ -53,7 +62,7 @@ pub(super) fn verdict(test: &TestReport) -> String {
         None => " (one valid run, no interval)".to_owned(),
     };
     format!(
-        "{who} agents together{cap} finish {}x as fast as one after the other{interval}: {}{tail}",
+        "{who} agents together{place}{cap} finish {}x as fast as one after the other{interval}: {}{tail}",
         text(value),
         meaning(gain, value, count),
     )

@@ -9,4 +9,5 @@ mod files;
 mod golden;
 mod properties;
 mod support;
+mod topology;
 mod validity;

@@ -1,0 +1,198 @@
+//! The same work on several instances, on one with slots, and on one that queues.
+
+use chimera_domain::metric::Metric;
+use chimera_domain::plan::Topology;
+use chimera_domain::render::report_markdown;
+use chimera_domain::report::{DifferenceMethod, TopologyGroup};
+
+use crate::golden::near;
+use crate::support::{MS, Pace, World, planned_test};
+
+const AGENTS: [&str; 2] = ["collector", "insight"];
+
+/// Alone 4.5 s each. Pinned: as alone. Sharing two slots: half as fast. Queueing: one after the other.
+/// `jitter` is added to each agent's TTFT, by test and run.
+fn world(runs: u32, jitter: impl Fn(u32, u32) -> u64) -> World {
+    let mut tests = Vec::new();
+    for (id, topology) in [
+        (1, Topology::Shared { slots: 1 }),
+        (2, Topology::Pinned),
+        (3, Topology::Shared { slots: 2 }),
+    ] {
+        let mut test = planned_test(id, &AGENTS, runs);
+        test.topology = topology;
+        tests.push(test);
+    }
+    let mut world = World::new(tests);
+    for run in 1..=runs {
+        for test in 1..=3 {
+            let more = jitter(test, run);
+            let pace = |ttft: u64, gap: u64| Pace::new(ttft * MS + more, gap * MS, 101);
+            let alone = pace(200, 20);
+            let together = match test {
+                1 => pace(2_400, 20),
+                2 => alone.clone(),
+                _ => pace(400, 40),
+            };
+            world.run(
+                test,
+                run,
+                &[alone.clone(), alone],
+                &[together.clone(), together],
+            );
+        }
+    }
+    world.close();
+    world
+}
+
+fn group(world: &World) -> TopologyGroup {
+    let verdict = world.report().topology.unwrap();
+    assert_eq!(verdict.groups.len(), 1);
+    verdict.groups[0].clone()
+}
+
+#[test]
+fn one_verdict_with_its_intervals() {
+    let world = world(4, |test, run| u64::from(test * run % 3) * 10 * MS);
+    let group = group(&world);
+    let order: Vec<&str> = group.arms.iter().map(|arm| arm.test.as_str()).collect();
+    assert_eq!(order, ["2", "3", "1"], "pinned, two slots, one slot");
+    assert_eq!(
+        group
+            .arms
+            .iter()
+            .map(|arm| arm.instances)
+            .collect::<Vec<_>>(),
+        [2, 1, 1]
+    );
+    assert!(group.same_work);
+    assert_eq!(group.judged_by, Metric::WallS);
+    let pairs: Vec<_> = group
+        .pairs
+        .iter()
+        .map(|pair| (pair.test.as_str(), pair.other.as_str()))
+        .collect();
+    assert_eq!(pairs, [("2", "3"), ("2", "1"), ("3", "1")]);
+    let first = &group.pairs[0].wall_s;
+    assert_eq!(first.method, DifferenceMethod::PairedByRun);
+    assert_eq!(first.shown, Some(true));
+    // Two requests of 20 ms more each for the jitter's unit.
+    near(
+        first.value,
+        group.arms[0].wall_s.value.unwrap() - group.arms[1].wall_s.value.unwrap(),
+    );
+    near(
+        first.relative,
+        first.value.unwrap() / group.arms[1].wall_s.value.unwrap(),
+    );
+    let [low, high] = first.ci95.unwrap();
+    near(first.smallest_shown, (high - low) / 2.0);
+    assert_eq!(
+        group.sentence,
+        "2 agents on 2 instances finish the same work in 4.52 s (95 % 4.49 to 4.56): 49.2 % less time \
+         than on one instance with 2 slots (8.90 s; 95 % 48.8 to 49.5 %); 49.3 % less time than on one \
+         instance that queues (8.92 s; 95 % 48.9 to 49.6 %)."
+    );
+}
+
+#[test]
+fn where_nothing_is_shown_the_smallest_difference_that_would_have_been_is_named() {
+    // Two slots and the queue take equally long but for noise of seconds.
+    let mut world = world(3, |test, run| u64::from(test * run * 7 % 5) * 400 * MS);
+    world.plan.tests.remove(1);
+    world.plan.legs.retain(|leg| leg.test != 2);
+    world.submit();
+    let group = group(&world);
+    let pair = &group.pairs[0].wall_s;
+    assert_eq!(pair.shown, Some(false));
+    assert!(pair.smallest_shown.unwrap() > pair.value.unwrap().abs());
+    assert!(
+        group
+            .sentence
+            .contains("no difference is shown to one instance that queues"),
+        "{}",
+        group.sentence
+    );
+}
+
+#[test]
+fn without_the_same_runs_the_interval_is_welchs() {
+    let mut world = world(3, |test, run| u64::from(test + run) * MS);
+    world.plan.legs.retain(|leg| leg.test != 3 || leg.run != 3);
+    world.submit();
+    let group = group(&world);
+    let methods: Vec<_> = group.pairs.iter().map(|pair| pair.wall_s.method).collect();
+    assert_eq!(
+        methods,
+        [
+            DifferenceMethod::Welch,
+            DifferenceMethod::PairedByRun,
+            DifferenceMethod::Welch
+        ]
+    );
+}
+
+#[test]
+fn one_run_has_a_difference_and_claims_no_interval() {
+    let world = world(1, |_, _| 0);
+    let sentence = group(&world).sentence;
+    assert!(
+        sentence
+            .starts_with("2 agents on 2 instances finish the same work in 4.50 s (one valid run)"),
+        "{sentence}"
+    );
+    assert!(sentence.contains("too few valid runs"), "{sentence}");
+}
+
+#[test]
+fn other_work_is_compared_by_its_rate() {
+    let mut tests = vec![planned_test(1, &AGENTS, 2), planned_test(2, &AGENTS, 2)];
+    tests[1].topology = Topology::Shared { slots: 2 };
+    let mut world = World::new(tests);
+    for run in 1..=2 {
+        for (test, tokens) in [(1, 101), (2, 61)] {
+            let pace = Pace::new(200 * MS, 20 * MS + u64::from(run), tokens);
+            let paces = [pace.clone(), pace];
+            world.run(test, run, &paces, &paces);
+        }
+    }
+    world.close();
+    let group = group(&world);
+    assert!(!group.same_work);
+    assert_eq!(group.judged_by, Metric::AggregateTokensPerS);
+    assert!(
+        group
+            .sentence
+            .contains("more per second than on one instance")
+            && group.sentence.contains("did not process equally many"),
+        "{}",
+        group.sentence
+    );
+}
+
+#[test]
+fn tests_that_differ_in_more_than_their_topology_are_not_compared() {
+    let mut tests = vec![planned_test(1, &AGENTS, 1), planned_test(2, &AGENTS, 1)];
+    tests[1].topology = Topology::Shared { slots: 2 };
+    tests[1].agents[0].think_ms = 50;
+    let mut world = World::new(tests);
+    let paces = [Pace::new(MS, MS, 5), Pace::new(MS, MS, 5)];
+    for test in 1..=2 {
+        world.run(test, 1, &paces, &paces);
+    }
+    let report = world.report();
+    assert_eq!(report.topology, None);
+    assert_eq!(report.tests[1].agents[0].think_ms, 50);
+    assert_eq!(report.tests[1].topology, Topology::Shared { slots: 2 });
+    assert!(!report_markdown(&report).contains("One instance or several"));
+}
+
+#[test]
+fn the_section_of_the_report() {
+    let world = world(3, |test, run| u64::from(test * run % 3) * 10 * MS);
+    let text = report_markdown(&world.report());
+    let from = text.find("## One instance or several").unwrap();
+    let to = text[from + 3..].find("\n## ").unwrap() + from + 3;
+    insta::assert_snapshot!(&text[from..to]);
+}
