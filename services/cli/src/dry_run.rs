@@ -2,17 +2,22 @@
 
 mod paper;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use agent_worker::workload::{self, DataSource};
-use chimera_domain::options::{EngineKind, EngineOptions};
+use chimera_domain::options::EngineKind;
 use chimera_domain::plan::{
-    self, Budget, Goal, LaterPhase, Plan, PlannedAgent, PlannedTest, Select, Topology,
+    self, Budget, Choice, Goal, LaterPhase, Plan, PlannedAgent, PlannedLeg, PlannedTest, Select,
+    Topology,
 };
-use chimera_domain::spec::{self, FlagSpec, Instances, Model, Order, Phase, ValidSpec};
+use chimera_domain::spec::{
+    self, FlagSpec, Instances, Model, OptionKey, Order, Phase, Setting, ValidSpec,
+};
 use chimera_runtime::exit::{UsageError, chain};
 use chimera_runtime::host;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args::BenchArgs;
 use crate::{output, spec_file};
@@ -96,6 +101,7 @@ struct Outline {
     attached: Vec<String>,
     solo: bool,
     budget: Budget,
+    gate: Vec<(String, String)>,
     tests: u64,
     runs: u64,
     legs: u64,
@@ -123,12 +129,6 @@ struct PhaseOutline {
 struct TestOutline {
     id: u32,
     label: String,
-    /// `None`: known once the phase that it waits for is measured.
-    known: Option<KnownTest>,
-}
-
-#[derive(Debug, Serialize)]
-struct KnownTest {
     scenario: String,
     topology: Topology,
     max_concurrent: u32,
@@ -144,7 +144,8 @@ struct AgentOutline {
     model: Option<String>,
     instance: Option<String>,
     think_ms: u32,
-    options: EngineOptions,
+    /// By name: a number, or `best` and a step from it, as long as it is not known.
+    options: BTreeMap<&'static str, Value>,
 }
 
 impl Outline {
@@ -154,11 +155,12 @@ impl Outline {
             .clone()
             .with_engine(EngineKind::Openai)
             .with_model(OPEN_MODEL);
-        let plan = plan::build(&settled).map_err(|e| UsageError(e.to_string()))?;
-        let phases: Vec<PhaseOutline> = (1_u32..)
-            .zip(spec.phases())
-            .map(|(number, phase)| phase_of(&settled, &plan, number, phase))
-            .collect();
+        let usage = |e: plan::PlanError| UsageError(e.to_string());
+        let plan = plan::build(&settled).map_err(usage)?;
+        let mut phases = Vec::new();
+        for (number, phase) in (1_u32..).zip(spec.phases()) {
+            phases.push(phase_of(&settled, &plan, number, phase).map_err(usage)?);
+        }
         let most = |p: &PhaseOutline| {
             let each = p.until.map_or(p.runs_each, |goal| goal.max_runs);
             p.tests.len() as u64 * u64::from(each)
@@ -175,6 +177,7 @@ impl Outline {
             },
             solo: spec.solo().enabled(),
             budget: plan.budget,
+            gate: spec.gate().to_vec(),
             tests: phases.iter().map(|p| p.tests.len() as u64).sum(),
             runs: phases.iter().map(|p| p.runs).sum(),
             legs: phases.iter().map(|p| p.legs).sum(),
@@ -185,29 +188,21 @@ impl Outline {
     }
 }
 
-fn phase_of(spec: &ValidSpec, plan: &Plan, number: u32, phase: &Phase) -> PhaseOutline {
-    let later = plan.later.iter().find(|later| later.phase == number);
-    let in_phase = || plan.tests.iter().filter(|t| t.phase == number);
-    let legs_of = |test: &PlannedTest| plan.legs.iter().filter(|l| l.test == test.id).count() as u64;
-    let (tests, legs) = match later {
-        Some(LaterPhase { tests, legs, .. }) => {
-            let each = tests.iter().map(|(id, label)| TestOutline {
-                id: *id,
-                label: label.clone(),
-                known: None,
-            });
-            (each.collect(), u64::from(*legs))
-        }
+fn phase_of(
+    spec: &ValidSpec,
+    plan: &Plan,
+    number: u32,
+    phase: &Phase,
+) -> Result<PhaseOutline, plan::PlanError> {
+    let tests: Vec<TestOutline> = match plan.later.iter().find(|later| later.phase == number) {
+        Some(later) => waiting(spec, later, phase)?,
         None => {
-            let each = in_phase().map(|test| TestOutline {
-                id: test.id,
-                label: test.label.clone(),
-                known: Some(known(spec, test, legs_of(test))),
-            });
-            (each.collect::<Vec<_>>(), in_phase().map(legs_of).sum())
+            let in_phase = plan.tests.iter().filter(|t| t.phase == number);
+            let each = in_phase.map(|test| test_of(spec, test, &plan.legs));
+            each.collect()
         }
     };
-    PhaseOutline {
+    Ok(PhaseOutline {
         phase: number,
         order: match phase.order() {
             Order::Randomized => "randomized",
@@ -215,27 +210,96 @@ fn phase_of(spec: &ValidSpec, plan: &Plan, number: u32, phase: &Phase) -> PhaseO
         },
         runs_each: phase.runs(),
         until: phase.until(),
-        waits_for: later.map(|later| later.select.clone()),
+        waits_for: phase.select().cloned(),
         runs: tests.len() as u64 * u64::from(phase.runs()),
+        legs: tests.iter().map(|t| t.legs).sum(),
         tests,
-        legs,
-    }
+    })
 }
 
-fn known(spec: &ValidSpec, test: &PlannedTest, legs: u64) -> KnownTest {
+/// Tests that wait for another phase: unfolded for two of the values that they may come to, so that
+/// what is the same for both is known, and what is not is `best`.
+fn waiting(
+    spec: &ValidSpec,
+    later: &LaterPhase,
+    phase: &Phase,
+) -> Result<Vec<TestOutline>, plan::PlanError> {
+    let choose = |pick: fn(&[Setting]) -> Option<&Setting>| {
+        let keys = later.select.options.iter();
+        let keys = keys.filter_map(|name| OptionKey::from_name(name));
+        let chosen: Vec<Setting> = keys
+            .filter_map(|key| pick(&spec.candidates(later.phase, key)).copied())
+            .collect();
+        let options = chosen.iter();
+        let choice = Choice {
+            test: 0,
+            value: 0.0,
+            runner_up: None,
+            clear: None,
+            options: options
+                .map(|s| (s.key().as_str().to_owned(), s.value_text()))
+                .collect(),
+        };
+        plan::later(spec, later.phase, &choice).map(|(tests, legs)| (chosen, tests, legs))
+    };
+    let (chosen, tests, legs) = choose(<[Setting]>::first)?;
+    let (_, others, _) = choose(<[Setting]>::last)?;
+    let mut outlines = Vec::with_capacity(tests.len());
+    for ((test, other), (_, label)) in tests.iter().zip(&others).zip(&later.tests) {
+        let mut outline = test_of(spec, test, &legs);
+        outline.label.clone_from(label);
+        let agents = test.agents.iter().zip(&other.agents);
+        for ((agent, other), shown) in agents.zip(&mut outline.agents) {
+            for setting in &chosen {
+                let key = setting.key();
+                let value = key.of(&agent.options);
+                if value != key.of(&other.options) {
+                    let step = if value == Some(*setting) {
+                        String::new()
+                    } else {
+                        step(phase, key)
+                    };
+                    shown
+                        .options
+                        .insert(key.as_str(), Value::String(format!("best{step}")));
+                }
+            }
+        }
+        outlines.push(outline);
+    }
+    Ok(outlines)
+}
+
+/// How an agent's value comes of the best one (`+20`, `x2`).
+fn step(phase: &Phase, key: OptionKey) -> String {
+    let changes = phase.hetero().iter().chain(phase.shared());
+    let steps = changes.filter(|change| change.key() == key);
+    steps.map(|change| change.step_text()).collect()
+}
+
+fn test_of(spec: &ValidSpec, test: &PlannedTest, legs: &[PlannedLeg]) -> TestOutline {
     let agent = |a: &PlannedAgent| AgentOutline {
         id: a.id.to_string(),
         role: a.role.to_string(),
         model: (a.model != spec.model().name()).then(|| a.model.clone()),
         instance: a.instance.clone(),
         think_ms: a.think_ms,
-        options: a.options.clone(),
+        options: OptionKey::ALL
+            .into_iter()
+            .filter_map(|key| {
+                let text = key.of(&a.options)?.value_text();
+                let number = text.parse().map(Value::Number);
+                Some((key.as_str(), number.unwrap_or(Value::String(text))))
+            })
+            .collect(),
     };
-    KnownTest {
+    TestOutline {
+        id: test.id,
+        label: test.label.clone(),
         scenario: test.scenario.clone(),
         topology: test.topology,
         max_concurrent: test.max_concurrent,
-        legs,
+        legs: legs.iter().filter(|l| l.test == test.id).count() as u64,
         agents: test.agents.iter().map(agent).collect(),
     }
 }

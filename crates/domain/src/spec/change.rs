@@ -43,6 +43,17 @@ impl Override {
         }
     }
 
+    /// The step from the grid's value (`+20`, `x2`); empty for a value.
+    #[must_use]
+    pub fn step_text(self) -> String {
+        match self {
+            Self::Set(_) => String::new(),
+            Self::Plus(_, step) if step < 0.0 => step.to_string(),
+            Self::Plus(_, step) => format!("+{step}"),
+            Self::Times(_, factor) => format!("x{factor}"),
+        }
+    }
+
     /// Whether it counts from the grid's value.
     pub(super) fn is_relative(self) -> bool {
         !matches!(self, Self::Set(_))
@@ -52,9 +63,7 @@ impl Override {
     pub(super) fn value_text(self) -> String {
         match self {
             Self::Set(setting) => setting.value_text(),
-            Self::Plus(_, step) if step < 0.0 => format!("\"{step}\""),
-            Self::Plus(_, step) => format!("\"+{step}\""),
-            Self::Times(_, factor) => format!("\"x{factor}\""),
+            Self::Plus(..) | Self::Times(..) => format!("\"{}\"", self.step_text()),
         }
     }
 }

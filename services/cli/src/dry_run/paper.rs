@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use chimera_domain::plan::{Budget, Goal, Select, Topology};
 use chimera_domain::spec::OptionKey;
 
-use super::{AgentOutline, FIRST_LEGS, KnownTest, Outline, PhaseOutline};
+use super::{AgentOutline, FIRST_LEGS, Outline, PhaseOutline, TestOutline};
 
 pub(super) fn render(outline: &Outline) -> String {
     let mut text = format!(
@@ -16,18 +16,29 @@ pub(super) fn render(outline: &Outline) -> String {
         count(outline.legs, "leg")
     );
     let facts = facts(outline).into_iter();
-    text.push_str(&aligned(facts.map(|(k, v)| vec![k.to_owned(), v]).collect(), &[]));
+    text.push_str(&aligned(
+        facts.map(|(k, v)| vec![k.to_owned(), v]).collect(),
+        &[],
+    ));
     for each in &outline.phases {
         text.push('\n');
         phase(each, &mut text);
     }
-    let first: Vec<&str> = outline.order.iter().take(FIRST_LEGS).map(String::as_str).collect();
+    let first: Vec<&str> = outline
+        .order
+        .iter()
+        .take(FIRST_LEGS)
+        .map(String::as_str)
+        .collect();
     let more = if outline.order.len() > FIRST_LEGS {
         ", ..."
     } else {
         ""
     };
-    line(&mut text, &format!("\nFirst legs: {}{more}", first.join(", ")));
+    line(
+        &mut text,
+        &format!("\nFirst legs: {}{more}", first.join(", ")),
+    );
     text
 }
 
@@ -62,14 +73,21 @@ fn facts(outline: &Outline) -> Vec<(&'static str, String)> {
         ),
         ("instances", instances),
         ("seed", outline.seed.to_string()),
-        ("failures", failures(outline.budget)),
+        ("retries", retries(outline.budget)),
+        ("gives up", gives_up(outline.budget)),
     ];
     if !outline.solo {
         facts.push(("solo", "no solo legs, so no concurrency gain".to_owned()));
     }
     if outline.budget.cool_down_s > 0 {
-        let pause = format!("{} s before each leg but the first", outline.budget.cool_down_s);
+        let pause = format!(
+            "{} s before each leg but the first",
+            outline.budget.cool_down_s
+        );
         facts.push(("cool-down", pause));
+    }
+    for (name, rule) in &outline.gate {
+        facts.push(("gate", format!("{name} {rule}")));
     }
     if outline.most_runs > outline.runs {
         let most = format!(
@@ -81,25 +99,31 @@ fn facts(outline: &Outline) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn failures(budget: Budget) -> String {
-    let mut parts = Vec::new();
+fn retries(budget: Budget) -> String {
     if budget.retries_per_leg == 0 || budget.retries_total == 0 {
-        parts.push("an invalid leg is not tried again".to_owned());
+        return "none".to_owned();
+    }
+    format!(
+        "{} of an invalid leg, {} in all",
+        budget.retries_per_leg, budget.retries_total
+    )
+}
+
+fn gives_up(budget: Budget) -> String {
+    let in_a_row = budget.consecutive_failures;
+    let parts = [
+        (in_a_row > 0).then(|| format!("after {in_a_row} invalid attempts in a row")),
+        budget.failures.map(|most| {
+            let most = count(u64::from(most), "leg");
+            format!("when more than {most} stay invalid")
+        }),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
+        "never".to_owned()
     } else {
-        parts.push(format!(
-            "an invalid leg is tried again up to {}, all legs together up to {}",
-            count(u64::from(budget.retries_per_leg), "time"),
-            count(u64::from(budget.retries_total), "time")
-        ));
+        parts.join(", or ")
     }
-    if let Some(most) = budget.failures {
-        let most = count(u64::from(most), "invalid leg");
-        parts.push(format!("it ends at more than {most}"));
-    }
-    if budget.consecutive_failures > 0 {
-        parts.push(format!("it ends at {} in a row", budget.consecutive_failures));
-    }
-    parts.join("; ")
 }
 
 fn phase(phase: &PhaseOutline, text: &mut String) {
@@ -107,10 +131,16 @@ fn phase(phase: &PhaseOutline, text: &mut String) {
         Some(select) => format!(", once phase {} is measured", select.from_phase),
         None => String::new(),
     };
+    let mut scenarios: Vec<&str> = phase.tests.iter().map(|t| t.scenario.as_str()).collect();
+    scenarios.dedup();
+    let scenario = match scenarios.as_slice() {
+        [only] => format!(" of {only}"),
+        _ => String::new(),
+    };
     line(
         text,
         &format!(
-            "Phase {}: {} x {}, {} in {} order{once}",
+            "Phase {}: {}{scenario} x {}, {} in {} order{once}",
             phase.phase,
             count(phase.tests.len() as u64, "test"),
             count(u64::from(phase.runs_each), "run"),
@@ -124,8 +154,7 @@ fn phase(phase: &PhaseOutline, text: &mut String) {
     if let Some(goal) = &phase.until {
         line(text, &format!("  {}", until(goal)));
     }
-    let known: Vec<&KnownTest> = phase.tests.iter().filter_map(|t| t.known.as_ref()).collect();
-    let agents: Vec<&AgentOutline> = known.iter().flat_map(|t| &t.agents).collect();
+    let agents: Vec<&AgentOutline> = phase.tests.iter().flat_map(|t| &t.agents).collect();
     let differs = Differs::among(&agents);
     if let Some(first) = agents.first() {
         let common = differs.common(first);
@@ -134,18 +163,16 @@ fn phase(phase: &PhaseOutline, text: &mut String) {
         }
     }
     text.push('\n');
-    let mut rows = vec![vec!["test".to_owned(), "label".to_owned()]];
-    if let (Some(header), false) = (rows.first_mut(), known.is_empty()) {
-        header.extend(["legs".to_owned(), "agents".to_owned()]);
-    }
-    for test in &phase.tests {
-        let mut row = vec![test.id.to_string(), test.label.clone()];
-        if let Some(known) = &test.known {
-            row.push(known.legs.to_string());
-            row.push(who(known, &differs));
-        }
-        rows.push(row);
-    }
+    let header = ["test", "label", "legs", "agents"].map(str::to_owned);
+    let mut rows = vec![header.to_vec()];
+    rows.extend(phase.tests.iter().map(|test| {
+        vec![
+            test.id.to_string(),
+            test.label.clone(),
+            test.legs.to_string(),
+            who(test, &differs),
+        ]
+    }));
     text.push_str(&aligned(rows, &[0, 2]));
 }
 
@@ -216,16 +243,23 @@ impl Differs {
 }
 
 fn setting(key: OptionKey, agent: &AgentOutline) -> Option<String> {
-    let setting = key.of(&agent.options)?;
-    Some(format!("{}={}", key.as_str(), setting.value_text()))
+    let value = agent.options.get(key.as_str())?;
+    let shown = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
+    Some(format!("{}={shown}", key.as_str()))
 }
 
 /// The agents of a test; those that are alike are counted.
-fn who(test: &KnownTest, differs: &Differs) -> String {
+fn who(test: &TestOutline, differs: &Differs) -> String {
     let own: Vec<String> = test.agents.iter().map(|a| differs.own(a)).collect();
     let mut text = match own.split_first() {
         Some((first, others)) if others.iter().all(|o| o == first) => {
-            format!("{} alike {first}", own.len())
+            match (own.len(), first.as_str()) {
+                (1, "") => "1 agent".to_owned(),
+                (n, "") => format!("{n} alike"),
+                (n, own) => format!("{n} x {own}"),
+            }
         }
         _ => {
             let named = test.agents.iter().zip(&own);
@@ -235,7 +269,6 @@ fn who(test: &KnownTest, differs: &Differs) -> String {
             named.join(" | ")
         }
     };
-    text.truncate(text.trim_end().len());
     let agents = u32::try_from(test.agents.len()).unwrap_or(u32::MAX);
     let mut write = |what: std::fmt::Arguments<'_>| {
         // Writing to a text cannot fail.

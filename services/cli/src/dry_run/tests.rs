@@ -34,7 +34,7 @@ fn everything_that_can_be_said_is_said() {
         max_runs = 12\n[[phase.agent]]\nrole = \"planner\"\nthink_ms = 250\n[[phase.agent]]\n\
         role = \"critic\"\nmodel = \"big\"\n[[phase.agent]]\ninstance = \"http://a\"\n\
         [[phase]]\nscenario = \"chimera_homo\"\nselect = \"best of previous by wall_s\"\n\
-        num_thread = \"best\"\n";
+        num_thread = \"best\"\n[gate]\nwall_s = \"< 30 ci\"\n";
     insta::assert_snapshot!(paper::render(&outline(text)));
 }
 
@@ -47,8 +47,15 @@ fn a_program_gets_every_leg_and_no_engine_that_is_not_known() {
     assert_eq!(json["order"].as_array().unwrap().len(), 6 * 3 * 3);
     assert_eq!((&json["tests"], &json["runs"]), (&11.into(), &33.into()));
     assert_eq!(json["phases"][1]["waits_for"]["by"], "concurrency_gain");
-    assert_eq!(json["phases"][1]["tests"][0]["known"], serde_json::Value::Null);
-    let agents = &json["phases"][0]["tests"][2]["known"]["agents"];
+    let agent = &json["phases"][1]["tests"][1]["agents"][0]["options"];
+    assert_eq!(
+        (&agent["num_thread"], &agent["num_ctx"]),
+        (&"best".into(), &1024.into())
+    );
+    let agents = &json["phases"][2]["tests"][1]["agents"];
+    assert_eq!(agents[0]["options"]["num_ctx"], "best");
+    assert_eq!(agents[1]["options"]["num_ctx"], "bestx2");
+    let agents = &json["phases"][0]["tests"][2]["agents"];
     assert_eq!(agents[0]["options"]["num_thread"], 1);
     assert_eq!(agents[1]["options"]["num_thread"], 2);
     assert_eq!(agents[1]["options"]["num_ctx"], 1024);
