@@ -1,7 +1,8 @@
 //! The same work on instances of one's own, on a shared one, and on one that queues: which is sooner
 //! done.
 //!
-//! Tests are compared that differ in nothing but their topology. Each pair has a difference with a
+//! Tests are compared that differ in nothing but their topology, and in the threads of their engines
+//! where a topology has its own: one engine for all may get the cores that several had. Each pair has a difference with a
 //! 95 % interval of its own: paired by run number where both tests have the same valid runs, since
 //! the runs of one number are neighbours in time, and by Welch's interval where they have not.
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::number::{text, with_interval};
 use super::types::{AgentConfig, RunReport, TestReport};
 use crate::metric::Metric;
+use crate::options::EngineOptions;
 use crate::plan::Topology;
 use crate::stats::{Summary, mean, t_interval_95, welch_95};
 
@@ -136,7 +138,7 @@ pub fn topology_verdict(tests: &[TestReport]) -> Option<TopologyVerdict> {
             None => groups.push(vec![test]),
         }
     }
-    let groups: Vec<TopologyGroup> = groups
+    let groups: Vec<TopologyGroup> = joined(groups)
         .into_iter()
         .filter(|group| group.len() > 1)
         .map(TopologyGroup::of)
@@ -144,10 +146,45 @@ pub fn topology_verdict(tests: &[TestReport]) -> Option<TopologyVerdict> {
     (!groups.is_empty()).then_some(TopologyVerdict { groups })
 }
 
+/// Joins groups that differ in their engines' threads only and have no topology in common, so that
+/// each lacks what the other has.
+fn joined(groups: Vec<Vec<&TestReport>>) -> Vec<Vec<&TestReport>> {
+    let mut joined: Vec<Vec<&TestReport>> = Vec::with_capacity(groups.len());
+    for group in groups {
+        let lacks = |known: &Vec<&TestReport>| {
+            let fits = |a: &TestReport, b: &TestReport| {
+                a.topology != b.topology && same_but_for(a, b, without_threads)
+            };
+            known.iter().all(|a| group.iter().all(|b| fits(a, b)))
+        };
+        match joined.iter_mut().find(|known| lacks(known)) {
+            Some(known) => known.extend(group),
+            None => joined.push(group),
+        }
+    }
+    joined
+}
+
+fn without_threads(options: &EngineOptions) -> EngineOptions {
+    EngineOptions {
+        num_thread: None,
+        ..options.clone()
+    }
+}
+
 fn same_but_for_topology(one: &TestReport, other: &TestReport) -> bool {
+    same_but_for(one, other, EngineOptions::clone)
+}
+
+/// Whether the agents of both do the same, as far as `looked_at` leaves of their options.
+fn same_but_for(
+    one: &TestReport,
+    other: &TestReport,
+    looked_at: fn(&EngineOptions) -> EngineOptions,
+) -> bool {
     let alike = |(a, b): (&AgentConfig, &AgentConfig)| {
         (a.role == b.role && a.engine == b.engine && a.model == b.model)
-            && (a.options == b.options && a.think_ms == b.think_ms)
+            && (looked_at(&a.options) == looked_at(&b.options) && a.think_ms == b.think_ms)
     };
     one.agents.len() == other.agents.len()
         && one.max_concurrent == other.max_concurrent
@@ -160,7 +197,16 @@ impl TopologyGroup {
             Topology::Pinned => 0,
             Topology::Shared { slots } => u32::MAX - slots,
         });
-        let arms: Vec<TopologyArm> = tests.iter().map(|test| TopologyArm::of(test)).collect();
+        let mut arms: Vec<TopologyArm> = tests.iter().map(|test| TopologyArm::of(test)).collect();
+        let threads = |test: &TestReport| test.agents.first().map(|a| a.options.num_thread);
+        if tests
+            .iter()
+            .any(|t| threads(t) != tests.first().copied().and_then(threads))
+        {
+            for (arm, test) in arms.iter_mut().zip(&tests) {
+                arm.tell_threads(threads(test).flatten());
+            }
+        }
         let mut pairs = Vec::new();
         for (index, test) in tests.iter().enumerate() {
             let others = tests.iter().skip(index + 1);
@@ -273,6 +319,17 @@ impl TopologyArm {
             concurrency_gain: a.concurrency_gain.clone(),
             ttft_ms: a.ttft_ms.clone(),
         }
+    }
+
+    /// Says the threads of an engine, where the arms differ in them.
+    fn tell_threads(&mut self, threads: Option<u32>) {
+        let told = match threads {
+            Some(1) => " with 1 thread per engine".to_owned(),
+            Some(n) => format!(" with {n} threads per engine"),
+            None => " with the engine's own threads".to_owned(),
+        };
+        self.name.push_str(&told);
+        self.place.push_str(&told);
     }
 
     fn judged(&self, by: Metric) -> &Summary {

@@ -1,7 +1,7 @@
 //! The same work on several instances, on one with slots, and on one that queues.
 
 use chimera_domain::metric::Metric;
-use chimera_domain::plan::Topology;
+use chimera_domain::plan::{PlannedTest, Topology};
 use chimera_domain::render::report_markdown;
 use chimera_domain::report::{DifferenceMethod, TopologyGroup};
 
@@ -13,6 +13,15 @@ const AGENTS: [&str; 2] = ["collector", "insight"];
 /// Alone 4.5 s each. Pinned: as alone. Sharing two slots: half as fast. Queueing: one after the other.
 /// `jitter` is added to each agent's TTFT, by test and run.
 fn world(runs: u32, jitter: impl Fn(u32, u32) -> u64) -> World {
+    world_of(runs, jitter, |_| {})
+}
+
+/// The same with tests that differ in more.
+fn world_of(
+    runs: u32,
+    jitter: impl Fn(u32, u32) -> u64,
+    change: impl Fn(&mut PlannedTest),
+) -> World {
     let mut tests = Vec::new();
     for (id, topology) in [
         (1, Topology::Shared { slots: 1 }),
@@ -21,6 +30,7 @@ fn world(runs: u32, jitter: impl Fn(u32, u32) -> u64) -> World {
     ] {
         let mut test = planned_test(id, &AGENTS, runs);
         test.topology = topology;
+        change(&mut test);
         tests.push(test);
     }
     let mut world = World::new(tests);
@@ -195,4 +205,36 @@ fn the_section_of_the_report() {
     let from = text.find("## One instance or several").unwrap();
     let to = text[from + 3..].find("\n## ").unwrap() + from + 3;
     insta::assert_snapshot!(&text[from..to]);
+}
+
+#[test]
+fn a_topology_may_have_threads_of_its_own() {
+    let threads = |shared: u32, pinned_too: bool| {
+        let jitter = |test, run| u64::from(test * run % 3) * 10 * MS;
+        let world = world_of(3, jitter, |test| {
+            let pinned = test.topology == Topology::Pinned;
+            for agent in &mut test.agents {
+                agent.options.num_thread = Some(if pinned { 1 } else { shared });
+            }
+            if pinned_too && test.id == 3 {
+                test.topology = Topology::Pinned;
+            }
+        });
+        world.report().topology
+    };
+    let verdict = threads(2, false).unwrap();
+    assert_eq!((verdict.groups.len(), verdict.groups[0].arms.len()), (1, 3));
+    let sentence = &verdict.groups[0].sentence;
+    assert!(
+        sentence.starts_with("2 agents on 2 instances with 1 thread per engine finish")
+            && sentence.contains("one instance with 2 slots with 2 threads per engine (")
+            && sentence.contains("one instance that queues with 2 threads per engine ("),
+        "{sentence}"
+    );
+    let alike = threads(1, false).unwrap();
+    assert!(!alike.groups[0].sentence.contains("thread"));
+    // A topology that both have is a difference of threads, not of topologies.
+    let both = threads(2, true).unwrap();
+    let arms: Vec<usize> = both.groups.iter().map(|g| g.arms.len()).collect();
+    assert_eq!(arms, [2]);
 }
