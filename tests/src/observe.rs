@@ -154,6 +154,7 @@ fn summary(event: &ControlEvent) -> String {
         ControlRecord::Committed { .. } => "committed",
         ControlRecord::Dequeued { .. } => "dequeued",
         ControlRecord::Closed { .. } => "closed",
+        ControlRecord::Extended { .. } => "extended",
         ControlRecord::ExperimentClosed { .. } => "ended",
     };
     format!("{run} {what}")

@@ -4,7 +4,8 @@
 //! 2. the report's tokens and requests are those that the engines counted themselves;
 //! 3. replaying the bundle, and replaying it shuffled and with copies, gives the same bytes;
 //! 4. what counts was written under the epoch that the control log names, and no other;
-//! 5. each leg ends in exactly one close, and no attempt is committed twice;
+//! 5. each attempt at a leg ends in exactly one close, none is committed twice, and none follows
+//!    upon a valid one;
 //! 6. no worker is still held.
 //!
 //! It reads the bus and asks the engines itself; of the services it uses only `chimera replay` and
@@ -38,7 +39,7 @@ pub async fn check(
 ) -> Result<Report> {
     let report = stack.report(experiment).await?;
     let control = observe::control(&stack.bus, experiment).await?;
-    one_close_per_leg(&control).context("oracle: closes")?;
+    one_close_per_attempt(&control).context("oracle: closes")?;
     let valid = legs(&report).filter(|leg| leg.valid);
     let valid: BTreeMap<&RunId, &LegReport> = valid.map(|leg| (&leg.leg, leg)).collect();
     whole_and_of_one_epoch(stack, experiment, &control, &valid)
@@ -58,24 +59,41 @@ fn legs(report: &Report) -> impl Iterator<Item = &LegReport> {
         .flat_map(|run| &run.legs)
 }
 
-fn one_close_per_leg(control: &[ControlEvent]) -> Result<()> {
-    let mut touched: BTreeSet<&RunId> = BTreeSet::new();
-    let mut closes: BTreeMap<&RunId, u32> = BTreeMap::new();
+/// Of every attempt, and of every leg at most one valid: the last.
+///
+/// # Errors
+/// The first attempt of which it is not true.
+pub fn one_close_per_attempt(control: &[ControlEvent]) -> Result<()> {
+    let mut touched: BTreeSet<(&RunId, u32)> = BTreeSet::new();
+    let mut closes: BTreeMap<(&RunId, u32), u32> = BTreeMap::new();
     let mut commits: BTreeMap<(&RunId, u32), u32> = BTreeMap::new();
+    let mut valid: BTreeMap<&RunId, u32> = BTreeMap::new();
     for event in control {
         let Some(run) = &event.run else { continue };
-        touched.insert(run);
-        match event.record {
-            ControlRecord::Closed { .. } => *closes.entry(run).or_default() += 1,
-            ControlRecord::Committed { .. } => {
-                *commits.entry((run, event.attempt)).or_default() += 1;
+        let attempt = (run, event.attempt);
+        touched.insert(attempt);
+        match &event.record {
+            ControlRecord::Closed { verdict } => {
+                *closes.entry(attempt).or_default() += 1;
+                if *verdict == LegVerdict::Valid
+                    && let Some(before) = valid.insert(run, event.attempt)
+                {
+                    bail!("{run} was valid in attempts {before} and {}", event.attempt);
+                }
             }
+            ControlRecord::Committed { .. } => *commits.entry(attempt).or_default() += 1,
             _ => {}
         }
     }
-    for run in touched {
-        let count = closes.get(run).copied().unwrap_or(0);
-        ensure!(count == 1, "{run} was closed {count} times");
+    for (run, attempt) in &touched {
+        let count = closes.get(&(*run, *attempt)).copied().unwrap_or(0);
+        ensure!(
+            count == 1,
+            "attempt {attempt} at {run} was closed {count} times"
+        );
+        if let Some(valid) = valid.get(run) {
+            ensure!(attempt <= valid, "{run} was tried again after it was valid");
+        }
     }
     if let Some(((run, attempt), count)) = commits.iter().find(|(_, count)| **count > 1) {
         bail!("attempt {attempt} at {run} was committed {count} times");
@@ -94,7 +112,9 @@ async fn whole_and_of_one_epoch(
         let members = control
             .iter()
             .find_map(|event| match &event.record {
-                ControlRecord::Reserved { members, .. } if event.run.as_ref() == Some(run) => {
+                ControlRecord::Reserved { members, .. }
+                    if event.run.as_ref() == Some(run) && leg.attempt == Some(event.attempt) =>
+                {
                     Some((event, members))
                 }
                 _ => None,
@@ -105,12 +125,9 @@ async fn whole_and_of_one_epoch(
             leg.epoch == Some(reserved.epoch),
             "{run} counts under another epoch"
         );
-        ensure!(
-            leg.attempt == Some(reserved.attempt),
-            "{run} counts under another attempt"
-        );
         let closed_valid = control.iter().any(|event| {
             event.run.as_ref() == Some(run)
+                && event.attempt == reserved.attempt
                 && event.record
                     == ControlRecord::Closed {
                         verdict: LegVerdict::Valid,

@@ -57,6 +57,8 @@ pub struct Stack {
     coordinator_address: SocketAddr,
     analyzer_address: SocketAddr,
     coordinator_args: Vec<String>,
+    /// Whether a coordinator that is started from now on may ask the analyzer.
+    pub asks_analyzer: bool,
     starts: u32,
     dir: TempDir,
 }
@@ -104,11 +106,12 @@ impl Stack {
             coordinator_address: nowhere,
             analyzer_address: nowhere,
             coordinator_args: coordinator_args.iter().map(|&a| a.to_owned()).collect(),
+            asks_analyzer: true,
             starts: 0,
             dir,
         };
-        stack.start_coordinator().await?;
         stack.start_analyzer().await?;
+        stack.start_coordinator().await?;
         stack.telemetry = Some(
             stack
                 .spawn("gpu-telemetry", "gpu-telemetry", &[], true)
@@ -171,6 +174,10 @@ impl Stack {
     /// When it does not get ready.
     pub async fn start_coordinator(&mut self) -> Result<()> {
         let mut args = vec!["--listen".to_owned(), self.coordinator_address.to_string()];
+        if self.asks_analyzer {
+            let analyzer = format!("http://{}", self.analyzer_address);
+            args.extend(["--analyzer".to_owned(), analyzer]);
+        }
         args.extend(self.coordinator_args.iter().cloned());
         let service = self
             .spawn("coordinator", "coordinator", &args, true)

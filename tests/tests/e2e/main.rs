@@ -6,7 +6,8 @@
 //! - `gain`: what a known engine must measure as. `bundle`: results that can be checked.
 //! - `crashes`, `stalls`: processes and connections that die or stand still.
 //! - `faults`: engines that fail. `records`: records that cannot be read.
-//! - `gang`: who may run, and how many at once.
+//! - `gang`: who may run, and how many at once. `topology`: agents that share an instance, or pause.
+//! - `study`: retries, stops, plans that grow, and what is cut short and goes on.
 //! - `person`: wrong input, Ctrl-C. `real`: a real model, where there is one.
 #![expect(
     clippy::unwrap_used,
@@ -25,4 +26,6 @@ mod person;
 mod real;
 mod records;
 mod stalls;
+mod study;
 mod support;
+mod topology;
