@@ -10,8 +10,12 @@ pub struct Spec {
     pub name: String,
     /// Protocol of the engines.
     pub kind: EngineKind,
-    /// One instance per agent.
+    /// The instances, one per agent unless they share.
     pub instances: Vec<String>,
+    /// How many agents; `None`: one per instance.
+    pub agents: Option<usize>,
+    /// Further lines of the phase (`topology = "shared"`).
+    pub phase: String,
     /// Repeats.
     pub runs: u32,
     /// Whether solo legs are run.
@@ -33,6 +37,8 @@ impl Spec {
             name: name.to_owned(),
             kind,
             instances: engines.iter().map(FakeEngine::url).collect(),
+            agents: None,
+            phase: String::new(),
             runs: 1,
             solo: false,
             tokens: 5,
@@ -64,8 +70,9 @@ impl Spec {
              order = \"fixed\"\nagents = {agents}\nruns = {runs}\nnum_predict = {tokens}\n",
             kind = self.kind.as_str(),
             instances = instances.join(", "),
-            agents = self.instances.len(),
+            agents = self.agents.unwrap_or(self.instances.len()),
         );
+        text.push_str(&self.phase);
         if let Some(cap) = self.max_concurrent {
             text.push_str(&format!("max_concurrent = {cap}\n"));
         }
