@@ -2,6 +2,7 @@
 
 mod hostile;
 mod study;
+mod topology;
 
 use super::*;
 use crate::options::EngineKind;

@@ -213,68 +213,32 @@ fn topologies_pin_as_they_say() {
              think_ms = [0, 5]\n[phase.shared]\nnum_thread = \"x2\"",
         );
     let plan = plan(&text);
-    let shown: Vec<(String, Topology, Vec<&str>, Option<u32>, u32)> = plan
+    let shown: Vec<String> = plan
         .tests
         .iter()
         .map(|t| {
-            let at = t.agents.iter().map(|a| a.instance.as_deref().unwrap());
-            let first = &t.agents[0];
-            (
-                t.label.clone(),
-                t.topology,
-                at.collect(),
-                first.options.num_thread,
-                first.think_ms,
+            let at: Vec<&str> = t
+                .agents
+                .iter()
+                .filter_map(|a| a.instance.as_deref())
+                .collect();
+            let (first, at) = (&t.agents[0], at.join(" "));
+            let threads = first.options.num_thread.unwrap();
+            format!(
+                "{}: {:?} {at} {threads} {}",
+                t.label, t.topology, first.think_ms
             )
         })
         .collect();
-    let (a, b) = ("http://a", "http://b");
-    let shared = |slots| Topology::Shared { slots };
     assert_eq!(
         shown,
         [
-            (
-                "pinned think_ms=0".to_owned(),
-                Topology::Pinned,
-                vec![a, b],
-                Some(1),
-                0
-            ),
-            (
-                "pinned think_ms=5".to_owned(),
-                Topology::Pinned,
-                vec![a, b],
-                Some(1),
-                5
-            ),
-            (
-                "shared slots=2 think_ms=0".to_owned(),
-                shared(2),
-                vec![a, a],
-                Some(2),
-                0
-            ),
-            (
-                "shared slots=2 think_ms=5".to_owned(),
-                shared(2),
-                vec![a, a],
-                Some(2),
-                5
-            ),
-            (
-                "shared slots=1 think_ms=0".to_owned(),
-                shared(1),
-                vec![a, a],
-                Some(2),
-                0
-            ),
-            (
-                "shared slots=1 think_ms=5".to_owned(),
-                shared(1),
-                vec![a, a],
-                Some(2),
-                5
-            ),
+            "pinned think_ms=0: Pinned http://a http://b 1 0",
+            "pinned think_ms=5: Pinned http://a http://b 1 5",
+            "shared slots=2 think_ms=0: Shared { slots: 2 } http://a http://a 2 0",
+            "shared slots=2 think_ms=5: Shared { slots: 2 } http://a http://a 2 5",
+            "shared slots=1 think_ms=0: Shared { slots: 1 } http://a http://a 2 0",
+            "shared slots=1 think_ms=5: Shared { slots: 1 } http://a http://a 2 5",
         ]
     );
     let sizes = super::plan(&phase(
@@ -294,14 +258,21 @@ fn topologies_pin_as_they_say() {
         .collect();
     assert_eq!(
         sizes,
-        [("agents=1", shared(1), 1, 1), ("agents=3", shared(3), 2, 3)]
+        [
+            ("agents=1", Topology::Shared { slots: 1 }, 1, 1),
+            ("agents=3", Topology::Shared { slots: 3 }, 2, 3)
+        ]
     );
     let named = "backend.instances = [\"http://a\", \"http://b\"]\n".to_owned()
         + &phase(
             "scenario = \"custom\"\ntopology = \"shared\"\nthink_ms = 4\n[[phase.agent]]\nthink_ms = 9\n[[phase.agent]]\ninstance = \"http://b\"",
         );
     let agents = super::plan(&named).tests.remove(0).agents;
-    assert!(agents.iter().all(|a| a.instance.as_deref() == Some(b)));
+    assert!(
+        agents
+            .iter()
+            .all(|a| a.instance.as_deref() == Some("http://b"))
+    );
     assert_eq!((agents[0].think_ms, agents[1].think_ms), (9, 4));
 }
 
