@@ -1,6 +1,6 @@
 //! What can be held against one agent, and in which order.
 
-use super::reload::{AtWork, reload_limit_ns};
+use super::reload::AtWork;
 use crate::control::{Invalid, InvalidReason};
 use crate::event::{AgentFailure, PinFacts, RequestErrorKind, RequestRecord};
 use crate::plan::PlannedAgent;
@@ -81,8 +81,8 @@ pub(super) fn invalid(reason: InvalidReason, detail: String) -> Invalid {
 
 /// Everything to be said against one agent of a leg.
 ///
-/// `digest` is what the plan wants the model's to be, if it wants one; `others` when its instance
-/// was at work for other agents.
+/// `digest` is what the plan wants the model's to be, if it wants one; `others` is what its instance
+/// did for other agents.
 pub(super) fn against(
     agent: &PlannedAgent,
     timeline: &AgentTimeline<'_>,
@@ -141,7 +141,7 @@ pub(super) fn against(
         .and_then(|pin| pin.facts.context_length)
         .unwrap_or(agent.options.num_ctx);
     let warm = timeline.pin_before.and_then(|pin| pin.facts.warm_load_ns);
-    let reload_limit = reload_limit_ns(warm);
+    let reload_limit = others.limit_ns(warm);
     for request in &timeline.requests {
         found.extend(against_request(who.as_str(), request, context));
         found.extend(against_load(who.as_str(), request, reload_limit, others));

@@ -230,22 +230,24 @@ pub fn check_leg<'a>(
     })
 }
 
-/// When the agent's instance was at work for the other agents of the leg: all of them are on the same
-/// one, and on one worker's clock, or none is.
+/// What the agent's instance did for the other agents of the leg: all of them are on the same one, and
+/// on one worker's clock, or none is.
 fn others_at_work(
     test: &PlannedTest,
     agent: &AgentId,
     timelines: &BTreeMap<AgentId, AgentTimeline<'_>>,
 ) -> AtWork {
-    match test.topology {
-        Topology::Pinned => AtWork::default(),
-        Topology::Shared { .. } => AtWork::on(
-            timelines
-                .iter()
-                .filter(|(id, _)| *id != agent)
-                .flat_map(|(_, timeline)| timeline.requests.iter().copied()),
-        ),
+    if test.topology == Topology::Pinned {
+        return AtWork::default();
     }
+    let others = || {
+        let others = timelines.iter().filter(|(id, _)| *id != agent);
+        others.map(|(_, timeline)| timeline)
+    };
+    AtWork::on(
+        others().flat_map(|timeline| timeline.requests.iter().copied()),
+        others().filter_map(|timeline| timeline.pin_before?.facts.warm_load_ns),
+    )
 }
 
 /// The agents that a leg is to have.

@@ -25,20 +25,33 @@ pub fn reload_limit_ns(warm: Option<u64>) -> u64 {
         .max(RELOAD_FLOOR_NS)
 }
 
-/// When a shared instance was at work for others, by its own account and their stamps.
+/// What a shared instance did for the other agents of a leg, by its own account and their stamps.
 ///
 /// Ollama's load duration counts from the arrival of a request until a runner is handed over, so it
 /// also holds the wait for a scheduler that is busy with the requests of others, and what the warm
 /// request took says nothing about that. But an engine that loads a model writes for nobody: the
 /// part of a load duration in which it wrote, or prefilled, for another agent was a wait. What counts
 /// against a request is the longest stretch in which it worked for nobody.
+///
+/// The warm requests of all agents are the instance's: requests that come at once wait for each other
+/// in the scheduler with nothing to load (three at once were seen to state 1.8 s each on busy cores,
+/// where one alone stated 0.4), so the longest of them sets the limit.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AtWork(Vec<(MonoNs, MonoNs)>);
+pub(super) struct AtWork {
+    /// From the start of a request's prefill to its last chunk, rising.
+    spans: Vec<(MonoNs, MonoNs)>,
+    /// Longest load duration of another agent's warm request, ns.
+    warm_ns: Option<u64>,
+}
 
 impl AtWork {
-    /// From these requests. Prefill counts as far as the engine states how long it took: without
-    /// that, the time before a first token may have been a wait of its own.
-    pub(super) fn on<'a>(requests: impl Iterator<Item = &'a RequestRecord>) -> Self {
+    /// From the requests of the others, and the load durations of their warm requests. Prefill counts
+    /// as far as the engine states how long it took: without that, the time before a first token may
+    /// have been a wait of its own.
+    pub(super) fn on<'a>(
+        requests: impl Iterator<Item = &'a RequestRecord>,
+        warm: impl Iterator<Item = u64>,
+    ) -> Self {
         let mut spans: Vec<_> = requests
             .filter_map(|request| {
                 let first = request.sent.plus(*request.chunk_ns.first()?);
@@ -48,7 +61,15 @@ impl AtWork {
             })
             .collect();
         spans.sort();
-        Self(spans)
+        Self {
+            spans,
+            warm_ns: warm.max(),
+        }
+    }
+
+    /// The limit for an agent whose own warm request stated `own`.
+    pub(super) fn limit_ns(&self, own: Option<u64>) -> u64 {
+        reload_limit_ns(own.max(self.warm_ns))
     }
 
     /// The longest stretch of a request's load duration without such work, ns; all of it on an
@@ -57,7 +78,7 @@ impl AtWork {
         let load = request.engine_times.load_ns?;
         let (mut idle_from, until) = (request.sent, request.sent.plus(load));
         let mut longest = 0;
-        for (begin, end) in &self.0 {
+        for (begin, end) in &self.spans {
             if *begin >= until {
                 break;
             }
@@ -122,8 +143,16 @@ mod tests {
         // Theirs: prefill 200 to 600, decode to 1000. Mine waits from 100 to 1000.
         let theirs = request(50, 600, 1_000, 400, 1);
         let mine = request(100, 1_100, 2_000, 100, 900);
-        let at_work = AtWork::on([&theirs].into_iter());
+        let at_work = AtWork::on([&theirs].into_iter(), [].into_iter());
         assert_eq!(at_work.loading_ns(&mine), Some(100 * MS));
+    }
+
+    #[test]
+    fn the_slowest_warm_request_of_the_instance_sets_the_limit_for_all_its_agents() {
+        let others = AtWork::on([].into_iter(), [100 * MS, 400 * MS].into_iter());
+        assert_eq!(others.limit_ns(Some(90 * MS)), 2_000 * MS);
+        assert_eq!(others.limit_ns(Some(500 * MS)), 2_500 * MS);
+        assert_eq!(AtWork::default().limit_ns(Some(90 * MS)), 450 * MS);
     }
 
     #[test]
@@ -132,7 +161,7 @@ mod tests {
         let before = request(0, 100, 300, 50, 1);
         let after = request(1_600, 1_900, 2_400, 200, 1);
         let mine = request(200, 1_650, 2_000, 50, 1_400);
-        let at_work = AtWork::on([&after, &before].into_iter());
+        let at_work = AtWork::on([&after, &before].into_iter(), [].into_iter());
         assert_eq!(at_work.loading_ns(&mine), Some(1_300 * MS));
     }
 }
