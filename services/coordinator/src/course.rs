@@ -18,11 +18,11 @@ use chimera_domain::control::{
     ControlEvent, ControlRecord, ExperimentOutcome, Invalid, InvalidReason, LegVerdict,
 };
 use chimera_domain::ids::RunId;
-use chimera_domain::plan::{LegKind, Plan, PlannedLeg};
+use chimera_domain::plan::{Plan, PlannedLeg};
 use chimera_domain::session::Tally;
 use chimera_domain::units::MonoNs;
 
-use times::Times;
+use times::{Kind, Times};
 
 /// Attempts at one leg that may go down with their coordinator before it counts as a failure: a leg
 /// that kills its coordinator each time must not do so for ever.
@@ -109,27 +109,14 @@ impl Course {
         self.plan.clone()
     }
 
+    /// How it ended.
+    pub(crate) fn outcome(&self) -> Option<&ExperimentOutcome> {
+        self.outcome.as_ref()
+    }
+
     /// Verdicts on attempts so far.
     pub(crate) fn verdicts(&self) -> u32 {
         self.verdicts
-    }
-
-    /// Legs planned, those of later phases included.
-    pub(crate) fn legs_total(&self) -> u32 {
-        let known = u32::try_from(self.plan.legs.len()).unwrap_or(u32::MAX);
-        self.plan
-            .later
-            .iter()
-            .fold(known, |sum, later| sum.saturating_add(later.legs))
-    }
-
-    /// Legs that will not be tried again, and of these the valid ones.
-    pub(crate) fn legs_closed(&self) -> (u32, u32) {
-        let count = |wanted: fn(End) -> bool| {
-            let ends = self.legs.values().filter_map(|leg| leg.end);
-            u32::try_from(ends.filter(|end| wanted(*end)).count()).unwrap_or(u32::MAX)
-        };
-        (count(|_| true), count(|end| end == End::Valid))
     }
 
     /// Takes in a record of the log. Records come in the order of the log.
@@ -145,12 +132,14 @@ impl Course {
             (ControlRecord::Closed { verdict }, Some(run)) => {
                 self.closed(event, run, verdict);
             }
-            (_, Some(run)) => {
+            (record, Some(run)) => {
                 let leg = self.legs.entry(run.clone()).or_default();
                 if event.attempt > leg.attempt {
                     leg.attempt = event.attempt;
                     leg.open = true;
-                    self.times.begun(run, event.epoch, event.at.mono_ns);
+                }
+                if let ControlRecord::Reserved { leg, .. } = record {
+                    self.times.begun(leg, event.epoch, event.at.mono_ns);
                 }
             }
             (_, None) => {}
@@ -170,12 +159,7 @@ impl Course {
         let LegVerdict::Invalid(why) = verdict else {
             leg.end = Some(End::Valid);
             self.in_a_row = 0;
-            if let Some(planned) = self.plan.legs.iter().find(|l| l.run_id == *run) {
-                let solo = matches!(planned.kind, LegKind::Solo { .. });
-                let at = event.at.mono_ns;
-                self.times
-                    .closed(run, (planned.test, solo), event.epoch, at);
-            }
+            self.times.closed(run, event.epoch, event.at.mono_ns);
             return;
         };
         self.times.dropped();
@@ -264,66 +248,112 @@ impl Course {
         Some(stop::sentence(&what, run, why, "budget.failures"))
     }
 
-    /// The count for people at an instant of this host.
-    pub(crate) fn tally(&self, epoch: u64, now: MonoNs) -> Tally {
+    /// The count for people. It changes with verdicts and with the plan, and walks all legs: it is
+    /// not for the time in which something is measured.
+    pub(crate) fn count(&self) -> Count {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let end_of = |leg: &PlannedLeg| self.legs.get(&leg.run_id).and_then(|course| course.end);
         let mut runs: BTreeMap<(u32, u32), Vec<Option<End>>> = BTreeMap::new();
         for leg in &self.plan.legs {
-            let end = self.legs.get(&leg.run_id).and_then(|course| course.end);
-            runs.entry((leg.test, leg.run)).or_default().push(end);
+            runs.entry((leg.test, leg.run))
+                .or_default()
+                .push(end_of(leg));
         }
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let done = |ends: &[Option<End>]| ends.iter().all(Option::is_some);
         let unfinished: BTreeSet<u32> = runs
             .iter()
-            .filter(|(_, ends)| !done(ends))
+            .filter(|(_, ends)| ends.contains(&None))
             .map(|((test, _), _)| *test)
             .collect();
-        let later: usize = self.plan.later.iter().map(|later| later.tests.len()).sum();
+        let later = &self.plan.later;
         let valid = |ends: &&Vec<Option<End>>| ends.iter().all(|e| *e == Some(End::Valid));
         let failed = |ends: &&Vec<Option<End>>| ends.contains(&Some(End::Failed));
         let phases = self.plan.tests.iter().map(|test| test.phase);
-        let phases = phases.chain(self.plan.later.iter().map(|later| later.phase));
-        Tally {
-            phases: phases.max().unwrap_or(0),
-            tests: count(self.plan.tests.len() + later),
-            tests_done: count(self.plan.tests.len() - unfinished.len()),
-            runs: count(runs.len()),
-            runs_valid: count(runs.values().filter(valid).count()),
-            runs_invalid: count(runs.values().filter(failed).count()),
-            invalid_attempts: self.invalid_attempts,
-            retried: self.retried,
-            elapsed_ms: self.times.elapsed_ns(epoch, now) / 1_000_000,
-            left_ms: self.left_ms(epoch, now),
+        let phases = phases.chain(later.iter().map(|later| later.phase));
+        let ends = || self.plan.legs.iter().filter_map(end_of);
+        Count {
+            legs_total: later
+                .iter()
+                .fold(number(self.plan.legs.len()), |sum, later| {
+                    sum.saturating_add(later.legs)
+                }),
+            legs_closed: number(ends().count()),
+            legs_valid: number(ends().filter(|end| *end == End::Valid).count()),
+            left_ns: self.left_ns(),
+            tally: Tally {
+                phases: phases.max().unwrap_or(0),
+                tests: number(
+                    self.plan.tests.len() + later.iter().map(|l| l.tests.len()).sum::<usize>(),
+                ),
+                tests_done: number(self.plan.tests.len() - unfinished.len()),
+                runs: number(runs.len()),
+                runs_valid: number(runs.values().filter(valid).count()),
+                runs_invalid: number(runs.values().filter(failed).count()),
+                invalid_attempts: self.invalid_attempts,
+                retried: self.retried,
+                elapsed_ms: 0,
+                left_ms: None,
+            },
         }
     }
 
-    /// How long the legs that are left will take, less what the one under way has had.
-    fn left_ms(&self, epoch: u64, now: MonoNs) -> Option<u64> {
+    /// How long the legs that are left will take, each with the pause before it.
+    fn left_ns(&self) -> Option<u64> {
         if self.outcome.is_some() {
             return None;
         }
-        let pause_ns = u64::from(self.plan.budget.cool_down_s) * 1_000_000_000;
         let mut left_ns = 0_u64;
         for leg in &self.plan.legs {
-            let ended = self.legs.get(&leg.run_id).is_some_and(|l| l.end.is_some());
-            if ended {
+            let course = self.legs.get(&leg.run_id);
+            if course.is_some_and(|course| course.end.is_some()) {
                 continue;
             }
-            let solo = matches!(leg.kind, LegKind::Solo { .. });
-            let takes = self.times.expected_ns((leg.test, solo))?;
-            // A leg that takes longer than its likes did leaves nothing to foretell of it.
-            let had = self.times.had_ns(&leg.run_id, epoch, now);
-            left_ns = left_ns.saturating_add(match had {
-                Some(had) => takes.saturating_sub(had),
-                None => takes.saturating_add(pause_ns),
-            });
+            let takes = self.times.expected_ns(Kind::of(leg))?;
+            left_ns = left_ns
+                .saturating_add(takes)
+                .saturating_add(self.pause_ns());
         }
         for later in &self.plan.later {
-            let takes = self.times.mean_ns()?.saturating_add(pause_ns);
+            let takes = self.times.mean_ns()?.saturating_add(self.pause_ns());
             left_ns = left_ns.saturating_add(takes.saturating_mul(u64::from(later.legs)));
         }
-        Some(left_ns / 1_000_000)
+        Some(left_ns)
     }
+
+    fn pause_ns(&self) -> u64 {
+        u64::from(self.plan.budget.cool_down_s) * 1_000_000_000
+    }
+
+    /// A count as it is at an instant of this host: with the time, and what the leg under way has
+    /// had of its own.
+    pub(crate) fn tally(&self, count: &Count, epoch: u64, now: MonoNs) -> Tally {
+        // A leg that takes longer than its likes did leaves nothing to foretell of it.
+        let had_ns = self.times.under_way(epoch, now).map_or(0, |(kind, had)| {
+            let takes = self.times.expected_ns(kind).unwrap_or(0);
+            had.min(takes).saturating_add(self.pause_ns())
+        });
+        Tally {
+            elapsed_ms: self.times.elapsed_ns(epoch, now) / 1_000_000,
+            left_ms: count
+                .left_ns
+                .map(|left| left.saturating_sub(had_ns) / 1_000_000),
+            ..count.tally.clone()
+        }
+    }
+}
+
+/// What there is to count of an experiment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// Legs planned, those of later phases included.
+    pub(crate) legs_total: u32,
+    /// Legs that will not be tried again.
+    pub(crate) legs_closed: u32,
+    /// Of these, the valid ones.
+    pub(crate) legs_valid: u32,
+    /// What the open legs will take; `None`: it is not known.
+    left_ns: Option<u64>,
+    /// Without the times.
+    tally: Tally,
 }
 
 #[cfg(test)]

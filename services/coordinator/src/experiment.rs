@@ -11,7 +11,7 @@ use chimera_runtime::clock;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::course::{Course, Next};
+use crate::course::{Count, Course, Next};
 use crate::lifecycle::LegLimits;
 use crate::planning;
 
@@ -27,17 +27,26 @@ pub(crate) struct Experiment {
     /// Of the coordinator that drives it.
     epoch: u64,
     progress: watch::Sender<Progress>,
-    course: Mutex<Course>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    course: Course,
+    /// As of the last verdict or growth.
+    count: Count,
 }
 
 impl Experiment {
+    /// An experiment that stands where its course does, driven by the coordinator of this epoch.
     pub(crate) fn new(
         id: ExperimentId,
         spec_text: String,
-        plan: Plan,
+        course: Course,
         start_lead_ms: u64,
         epoch: u64,
     ) -> Self {
+        let plan = course.plan();
         let limits = planning::leg_limits(&plan.limits, start_lead_ms);
         let progress = Progress {
             experiment: id.clone(),
@@ -55,6 +64,8 @@ impl Experiment {
             rates: Vec::new(),
             outcome: None,
         };
+        let count = course.count();
+        let outcome = course.outcome().cloned();
         let experiment = Self {
             id,
             spec_text,
@@ -62,35 +73,50 @@ impl Experiment {
             cancel: CancellationToken::new(),
             epoch,
             progress: watch::channel(progress).0,
-            course: Mutex::new(Course::new(plan)),
+            state: Mutex::new(State { course, count }),
         };
-        experiment.picture(|_, _| {});
+        experiment.picture(|p, _| {
+            if let Some(outcome) = &outcome {
+                ended(p, outcome);
+            }
+        });
         experiment
     }
 
     /// No panic happens under this lock.
-    fn course(&self) -> MutexGuard<'_, Course> {
-        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The plan as it has grown so far.
     pub(crate) fn plan(&self) -> Arc<Plan> {
-        self.course().plan()
+        self.state().course.plan()
     }
 
     /// What is to be done next.
     pub(crate) fn next(&self) -> Next {
-        self.course().next()
+        self.state().course.next()
     }
 
     /// Verdicts on attempts so far.
     pub(crate) fn verdicts(&self) -> u32 {
-        self.course().verdicts()
+        self.state().course.verdicts()
     }
 
     /// Takes in a record that is in the log.
     pub(crate) fn take(&self, event: &ControlEvent) {
-        self.course().take(event);
+        let counts = matches!(
+            event.record,
+            ControlRecord::Closed { .. }
+                | ControlRecord::Extended { .. }
+                | ControlRecord::ExperimentClosed { .. }
+        );
+        let mut state = self.state();
+        state.course.take(event);
+        if counts {
+            state.count = state.course.count();
+        }
+        drop(state);
         self.picture(|p, _| match (&event.record, &event.run) {
             (ControlRecord::Closed { verdict }, Some(run)) => {
                 p.phase = format!("{run}: closed");
@@ -152,12 +178,15 @@ impl Experiment {
 
     /// Changes the picture; the figures in it are always those of now.
     fn picture(&self, change: impl FnOnce(&mut Progress, &Plan)) {
-        let course = self.course();
-        let tally = course.tally(self.epoch, clock::mono());
-        let (closed, valid) = course.legs_closed();
-        let total = course.legs_total();
-        let plan = course.plan();
-        drop(course);
+        let state = self.state();
+        let tally = state.course.tally(&state.count, self.epoch, clock::mono());
+        let (total, closed, valid) = (
+            state.count.legs_total,
+            state.count.legs_closed,
+            state.count.legs_valid,
+        );
+        let plan = state.course.plan();
+        drop(state);
         self.progress.send_modify(|p| {
             p.tally = tally;
             p.legs_total = total;
@@ -242,33 +271,40 @@ pub(crate) struct Replayed {
 /// stopped by their fence, and a second COMMIT for one attempt must never be. It is closed, and the
 /// next attempt at it begins anew.
 pub(crate) fn replay(events: &[ControlEvent], start_lead_ms: u64, epoch: u64) -> Replayed {
-    let mut state = Replayed::default();
-    let mut by_id: BTreeMap<&ExperimentId, Arc<Experiment>> = BTreeMap::new();
+    // In the order of submission, each with the text of its spec.
+    let mut all: Vec<(&ExperimentId, &str, Course)> = Vec::new();
+    let mut places: BTreeMap<&ExperimentId, usize> = BTreeMap::new();
     for event in events {
         if let ControlRecord::Submitted {
             plan, spec_text, ..
         } = &event.record
         {
-            let experiment = Arc::new(Experiment::new(
-                event.experiment.clone(),
-                spec_text.clone(),
-                plan.clone(),
-                start_lead_ms,
-                epoch,
-            ));
-            by_id.insert(&event.experiment, experiment.clone());
-            state.experiments.push(experiment);
+            places.entry(&event.experiment).or_insert_with(|| {
+                all.push((&event.experiment, spec_text, Course::new(plan.clone())));
+                all.len() - 1
+            });
         }
-        if let Some(experiment) = by_id.get(&event.experiment) {
-            experiment.take(event);
+        let place = places.get(&event.experiment);
+        if let Some((_, _, course)) = place.and_then(|place| all.get_mut(*place)) {
+            course.take(event);
         }
     }
-    for experiment in &state.experiments {
-        let open = experiment.course().open_legs();
-        let open = open
-            .into_iter()
-            .map(|(run, attempt)| (experiment.clone(), run, attempt));
-        state.open_legs.extend(open);
+    let mut replayed = Replayed::default();
+    for (id, spec_text, course) in all {
+        let open = course.open_legs();
+        let experiment = Experiment::new(
+            id.clone(),
+            spec_text.to_owned(),
+            course,
+            start_lead_ms,
+            epoch,
+        );
+        let experiment = Arc::new(experiment);
+        let open = open.into_iter();
+        replayed
+            .open_legs
+            .extend(open.map(|(run, attempt)| (experiment.clone(), run, attempt)));
+        replayed.experiments.push(experiment);
     }
-    state
+    replayed
 }

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
+use crate::course::Course;
 use crate::error::SubmitError;
 use crate::experiment::{Experiment, Experiments};
 use crate::growth;
@@ -65,7 +66,7 @@ impl ControlService {
         let experiment = Arc::new(Experiment::new(
             id.clone(),
             submission.spec.text.clone(),
-            plan.clone(),
+            Course::new(plan.clone()),
             self.start_lead_ms,
             self.log.epoch(),
         ));

@@ -119,9 +119,10 @@ impl Runner {
                     Err(detail) => Err(detail),
                 },
                 Next::Leg(leg, attempt) => {
-                    if std::mem::replace(&mut executed, true) {
-                        self.cool_down(experiment, shutdown).await;
+                    if executed && !self.cool_down(experiment, shutdown).await {
+                        continue;
                     }
+                    executed = true;
                     let span =
                         tracing::info_span!("coordinator.leg.run", run_id = %leg.run_id, attempt);
                     self.leg(experiment, &leg, attempt, shutdown)
@@ -135,20 +136,20 @@ impl Runner {
         }
     }
 
-    /// Lets the machine cool, or whatever else needs a pause; cut short by a stop.
-    async fn cool_down(&mut self, experiment: &Experiment, shutdown: &CancellationToken) {
+    /// Lets the machine cool, or whatever else needs a pause; `false`: cut short by a stop.
+    async fn cool_down(&mut self, experiment: &Experiment, shutdown: &CancellationToken) -> bool {
         let seconds = experiment.plan().budget.cool_down_s;
         if seconds == 0 {
-            return;
+            return true;
         }
         experiment.say(&format!("cooling down for {seconds} s"));
         let pause = tokio::time::sleep(Duration::from_secs(u64::from(seconds)));
         tokio::pin!(pause);
         loop {
             tokio::select! {
-                () = &mut pause => return,
-                () = experiment.cancel.cancelled() => return,
-                () = shutdown.cancelled() => return,
+                () = &mut pause => return true,
+                () = experiment.cancel.cancelled() => return false,
+                () = shutdown.cancelled() => return false,
                 // Between legs nobody waits for a session's words, and it must not wait either.
                 _ = self.heard.recv() => {}
             }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use chimera_domain::ids::ExperimentId;
-use chimera_domain::plan::{self, Budget, Choice, Extension};
+use chimera_domain::plan::{self, Budget, Choice, Extension, LegKind};
 use chimera_domain::spec::{self, SpecFormat};
 use chimera_domain::units::{BootId, ClockReading};
 use proptest::prelude::*;
@@ -121,6 +121,16 @@ impl Writer {
         (leg.run_id, attempt)
     }
 
+    fn tally(&self, now: u64) -> Tally {
+        self.course
+            .tally(&self.course.count(), self.epoch, MonoNs(now))
+    }
+
+    fn legs_closed(&self) -> (u32, u32) {
+        let count = self.course.count();
+        (count.legs_closed, count.legs_valid)
+    }
+
     fn failed(&self) -> String {
         match self.course.next() {
             Next::End(ExperimentOutcome::Failed { detail }) => detail,
@@ -138,9 +148,9 @@ fn an_invalid_leg_is_tried_again_at_once_and_counted() {
     assert_eq!((first.1, second.1, third.1), (1, 2, 3));
     assert!(first.0 == second.0 && second.0 == third.0);
     assert_ne!(w.leg().0.run_id, first.0);
-    let tally = w.course.tally(1, MonoNs(0));
+    let tally = w.tally(0);
     assert_eq!((tally.invalid_attempts, tally.retried), (2, 2));
-    assert_eq!(w.course.legs_closed(), (1, 1));
+    assert_eq!(w.legs_closed(), (1, 1));
     assert_eq!(w.course.verdicts(), 3);
 }
 
@@ -152,7 +162,7 @@ fn a_leg_stays_invalid_when_its_budget_or_the_whole_one_is_spent() {
     // Two legs get their second attempt, then nothing is left to pay with.
     let attempts: Vec<u32> = legs.iter().map(|(_, attempt)| *attempt).collect();
     assert_eq!(attempts, [1, 2, 1, 2, 1, 1]);
-    assert_eq!(w.course.legs_closed(), (4, 0));
+    assert_eq!(w.legs_closed(), (4, 0));
     // The others of a lost run are executed all the same.
     let rest = std::iter::from_fn(|| match w.course.next() {
         Next::Leg(..) => Some(w.run(LegVerdict::Valid)),
@@ -160,7 +170,7 @@ fn a_leg_stays_invalid_when_its_budget_or_the_whole_one_is_spent() {
     });
     assert_eq!(rest.count(), 8);
     assert_eq!(w.course.next(), Next::End(ExperimentOutcome::Completed));
-    let tally = w.course.tally(1, MonoNs(0));
+    let tally = w.tally(0);
     assert_eq!((tally.runs, tally.tests, tally.tests_done), (4, 2, 2));
     assert_eq!(tally.runs_valid + tally.runs_invalid, 4);
 }
@@ -172,7 +182,7 @@ fn a_restart_costs_nothing_but_not_for_ever() {
     let legs: Vec<(RunId, u32)> = (0..=MAX_RESTARTS).map(|_| w.run(restart())).collect();
     assert!(legs.windows(2).all(|two| two[0].0 == two[1].0));
     assert_ne!(w.leg().0.run_id, legs[0].0, "given up after that many");
-    assert_eq!(w.course.legs_closed(), (1, 0));
+    assert_eq!(w.legs_closed(), (1, 0));
 }
 
 #[test]
@@ -242,23 +252,21 @@ fn what_is_left_is_known_once_each_kind_was_measured() {
         cool_down_s: 10,
         ..budget(0, 0)
     }));
-    assert_eq!(w.course.tally(1, MonoNs(0)).left_ms, None);
+    assert_eq!(w.tally(0).left_ms, None);
     // Records are one second apart, and so each leg takes one.
     for _ in 0..3 {
         w.run(LegVerdict::Valid);
     }
-    let now = MonoNs(w.at);
-    let tally = w.course.tally(1, now);
+    let tally = w.tally(w.at);
     assert_eq!(tally.left_ms, Some(9 * (1_000 + 10_000)));
     assert_eq!(tally.elapsed_ms, 5_000, "since the first record");
     // Under way: its pause is over and half of it too.
     let (leg, attempt) = w.leg();
     w.begin(&leg, attempt);
-    let now = MonoNs(w.at + S / 2);
-    assert_eq!(w.course.tally(1, now).left_ms, Some(8 * 11_000 + 500));
+    assert_eq!(w.tally(w.at + S / 2).left_ms, Some(8 * 11_000 + 500));
     // The next coordinator counts from its own first record on.
     let again = Writer::found(plan(Budget::default()), &w.log, 2);
-    assert_eq!(again.course.tally(2, MonoNs(S)).elapsed_ms, 6_000);
+    assert_eq!(again.tally(S).elapsed_ms, 6_000);
 }
 
 #[test]
@@ -282,7 +290,7 @@ fn a_plan_grows_by_its_records_and_only_once() {
     };
     w.write(None, 0, repeat(3));
     w.write(None, 0, repeat(3));
-    assert_eq!(w.course.legs_total(), 13);
+    assert_eq!(w.course.count().legs_total, 13);
     assert_eq!(w.course.plan().test(1).unwrap().runs, 3);
 }
 
@@ -417,7 +425,7 @@ proptest! {
         }
         let plan = w.course.plan();
         prop_assert_eq!(plan.legs.len(), submitted.legs.len() + 2 * grown);
-        if w.course.outcome == Some(ExperimentOutcome::Completed) {
+        if w.course.outcome() == Some(&ExperimentOutcome::Completed) {
             for leg in &plan.legs {
                 prop_assert!(verdicts.contains_key(&leg.run_id), "{} was left out", leg.run_id);
             }

@@ -4,10 +4,33 @@
 use std::collections::BTreeMap;
 
 use chimera_domain::ids::RunId;
+use chimera_domain::plan::{LegKind, PlannedLeg};
 use chimera_domain::units::MonoNs;
 
-/// Test, and whether the leg is a solo one.
-type Kind = (u32, bool);
+/// What makes legs alike in the time that they take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    test: u32,
+    solo: bool,
+}
+
+impl Kind {
+    pub(super) fn of(leg: &PlannedLeg) -> Self {
+        Self {
+            test: leg.test,
+            solo: matches!(leg.kind, LegKind::Solo { .. }),
+        }
+    }
+}
+
+/// A leg under way.
+#[derive(Debug, Clone, PartialEq)]
+struct Begun {
+    run: RunId,
+    kind: Kind,
+    epoch: u64,
+    at: MonoNs,
+}
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Times {
@@ -16,7 +39,7 @@ pub(super) struct Times {
     /// Time of the coordinators before it.
     before_ns: u64,
     /// The leg under way.
-    begun: Option<(RunId, u64, MonoNs)>,
+    begun: Option<Begun>,
     /// Count and sum of the valid legs.
     taken: BTreeMap<Kind, (u64, u64)>,
 }
@@ -36,8 +59,14 @@ impl Times {
         }
     }
 
-    pub(super) fn begun(&mut self, run: &RunId, epoch: u64, at: MonoNs) {
-        self.begun = Some((run.clone(), epoch, at));
+    /// The gang of a leg is complete.
+    pub(super) fn begun(&mut self, leg: &PlannedLeg, epoch: u64, at: MonoNs) {
+        self.begun = Some(Begun {
+            run: leg.run_id.clone(),
+            kind: Kind::of(leg),
+            epoch,
+            at,
+        });
     }
 
     /// The attempt under way came to nothing.
@@ -46,23 +75,25 @@ impl Times {
     }
 
     /// A leg ended well.
-    pub(super) fn closed(&mut self, run: &RunId, kind: Kind, epoch: u64, at: MonoNs) {
-        let Some((begun, begun_under, from)) = self.begun.take() else {
+    pub(super) fn closed(&mut self, run: &RunId, epoch: u64, at: MonoNs) {
+        let Some(begun) = self.begun.take() else {
             return;
         };
-        if begun != *run || begun_under != epoch {
+        if begun.run != *run || begun.epoch != epoch {
             return;
         }
-        let Some(took) = at.since(from) else { return };
-        let (count, sum) = self.taken.entry(kind).or_default();
+        let Some(took) = at.since(begun.at) else {
+            return;
+        };
+        let (count, sum) = self.taken.entry(begun.kind).or_default();
         *count += 1;
         *sum = sum.saturating_add(took);
     }
 
-    /// What a leg under way has had; `None`: it is not under way.
-    pub(super) fn had_ns(&self, run: &RunId, epoch: u64, now: MonoNs) -> Option<u64> {
-        let (begun, under, from) = self.begun.as_ref()?;
-        (begun == run && *under == epoch).then(|| now.since(*from).unwrap_or(0))
+    /// The leg under way, and what it has had; `None`: there is none.
+    pub(super) fn under_way(&self, epoch: u64, now: MonoNs) -> Option<(Kind, u64)> {
+        let begun = self.begun.as_ref().filter(|begun| begun.epoch == epoch)?;
+        Some((begun.kind, now.since(begun.at).unwrap_or(0)))
     }
 
     /// The mean of the legs of this test and kind, else of this kind.
@@ -70,7 +101,7 @@ impl Times {
     /// *Undefined when* no leg of the kind has been measured.
     pub(super) fn expected_ns(&self, kind: Kind) -> Option<u64> {
         self.mean_of(|known| known == kind)
-            .or_else(|| self.mean_of(|known| known.1 == kind.1))
+            .or_else(|| self.mean_of(|known| known.solo == kind.solo))
     }
 
     /// The mean of all legs.
