@@ -7,6 +7,7 @@
 )]
 
 mod bundles;
+mod dry_run;
 mod probe;
 mod servers;
 mod support;
