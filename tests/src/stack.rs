@@ -19,6 +19,7 @@ use chimera_wire::analysis_client::AnalysisClient;
 use chimera_wire::api::{ReportDocument, ReportRequest, SpecDocument, SpecFormat, Submission};
 use chimera_wire::control_client::ControlClient;
 use chimera_wire::pb;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -281,6 +282,16 @@ impl Stack {
             .context("no coordinator runs")?
             .kill9()
             .await
+    }
+
+    /// SIGTERM to the coordinator; returns when it has ended by itself.
+    ///
+    /// # Errors
+    /// When it is not running, or does not end.
+    pub async fn stop_coordinator(&mut self) -> Result<()> {
+        let mut coordinator = self.coordinator.take().context("no coordinator runs")?;
+        coordinator.signal(Signal::TERM)?;
+        coordinator.ended(PATIENCE).await.map(|_| ())
     }
 
     async fn control(&self) -> Result<ControlClient<Channel>> {

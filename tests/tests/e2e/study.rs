@@ -122,6 +122,67 @@ async fn a_hopeless_experiment_is_stopped_with_reason_and_remedy() {
     assert!(detail.contains("2 legs stay invalid and 1 may"), "{detail}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_coordinator_that_is_stopped_leaves_its_leg_to_the_next_one() {
+    let _shared = gate::shared().await;
+    let kind = EngineKind::Ollama;
+    let engines = engines(kind, 1, &Script::timed(ms(100), ms(10)));
+    let Some(mut stack) = Stack::start("study-stopped").await.unwrap() else {
+        return;
+    };
+    attach(&mut stack, kind, &engines).await;
+    let spec = Spec {
+        runs: 2,
+        tokens: 40,
+        ..Spec::on("study-stopped", kind, &engines)
+    };
+    let experiment = stack.submit(&spec.toml()).await.unwrap();
+    observe::until_committed(&stack.bus, &experiment, "t1-r1-together", LIMIT)
+        .await
+        .unwrap();
+    stack.stop_coordinator().await.unwrap();
+    let control = observe::control(&stack.bus, &experiment).await.unwrap();
+    let LegVerdict::Invalid(why) = verdicts(&control).into_values().next().unwrap()[0] else {
+        panic!("valid")
+    };
+    assert_eq!(why.reason.as_str(), "coordinator_restart");
+    assert!(why.detail.contains("was stopped"), "{}", why.detail);
+    stack.start_coordinator().await.unwrap();
+    let outcome = stack.outcome(&experiment, LIMIT).await.unwrap();
+    assert_eq!(outcome, ExperimentOutcome::Completed);
+    let report = oracle::check(&stack, &experiment, &engines).await.unwrap();
+    assert_eq!(reasons(&report), [None, None]);
+    assert_eq!(report.tests[0].runs_attempted, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_plan_larger_than_a_message_of_the_bus_is_refused_with_its_size() {
+    let _shared = gate::shared().await;
+    let Some(stack) = Stack::start("study-large").await.unwrap() else {
+        return;
+    };
+    let values: Vec<String> = (1..=50).map(|n| n.to_string()).collect();
+    let values = values.join(", ");
+    let spec = format!(
+        "name = \"large\"\nmodel.name = \"m\"\nbackend.kind = \"openai\"\n[[phase]]\n\
+         scenario = \"custom\"\nagents = 19\nruns = 1\nnum_gpu = [{values}]\n\
+         top_k = [{values}]\n"
+    );
+    let error = stack.submit(&spec).await.unwrap_err();
+    let status = error.downcast_ref::<tonic::Status>().unwrap();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
+    for part in ["50000 legs", "several experiments"] {
+        assert!(status.message().contains(part), "{status}");
+    }
+    // Nothing of it stays.
+    let all = observe::stored(
+        &stack.bus,
+        chimera_wire::subject::StreamName::Ctrl,
+        &chimera_wire::subject::Filter::Ctrl,
+    );
+    assert_eq!(all.await.unwrap().len(), 1, "the coordinator's own claim");
+}
+
 /// Two phases: which length takes the shortest, then the same again with it.
 fn two_phases(name: &str, engines: &[FakeEngine], solo: bool, runs: u32) -> String {
     let spec = Spec {
