@@ -15,10 +15,17 @@
 //! - [`latency`], [`stats`], [`efficiency`]: one function per metric.
 //! - [`metric`]: the metrics that a person may name.
 //! - [`report`]: the report value and its schema; [`render`]: its files.
+//! - [`compare`]: two reports side by side; [`gate`]: whether one is good enough; [`scaling`]: how a
+//!   total grows with the agents.
+//! - [`tr110`]: Technical Report 110's raw runs, read into a report; [`tables`]: its tables, of any
+//!   report, each figure beside ours; [`advise`]: which configuration to take for which goal.
 
+pub mod advise;
+pub mod compare;
 pub mod control;
 pub mod efficiency;
 pub mod event;
+pub mod gate;
 pub mod ids;
 pub mod latency;
 pub mod metric;
@@ -26,10 +33,13 @@ pub mod options;
 pub mod plan;
 pub mod render;
 pub mod report;
+pub mod scaling;
 pub mod session;
 pub mod spec;
 pub mod stats;
+pub mod tables;
 pub mod telemetry;
 pub mod timeline;
+pub mod tr110;
 pub mod units;
 pub mod validity;

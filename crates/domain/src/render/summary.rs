@@ -95,19 +95,20 @@ fn agents(test: &TestReport) -> String {
         "Seed",
     ]);
     let asked = |value: Option<u32>| value.map_or_else(|| "engine's".to_owned(), |v| v.to_string());
+    let sampled = |value: Option<String>| value.unwrap_or_else(|| "engine's".to_owned());
     for agent in &test.agents {
         let options = &agent.options;
         table.row([
             agent.agent.to_string(),
             agent.role.to_string(),
             agent.engine.as_str().to_owned(),
-            agent.model.clone(),
-            options.num_ctx.to_string(),
-            options.num_predict.to_string(),
+            agent.model.clone().unwrap_or_else(|| "-".to_owned()),
+            asked(options.num_ctx),
+            asked(options.num_predict),
             asked(options.num_thread),
             asked(options.num_gpu),
-            options.temperature.to_string(),
-            options.seed.to_string(),
+            sampled(options.temperature.map(|temperature| temperature.to_string())),
+            sampled(options.seed.map(|seed| seed.to_string())),
         ]);
     }
     table.finish("No agents.")

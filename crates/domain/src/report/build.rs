@@ -9,7 +9,7 @@ use super::types::{
     AgentConfig, AgentDelta, AgentRun, Outcome, OutcomeState, Report, RunReport, TestReport,
     Validity,
 };
-use super::{SCHEMA_VERSION, host, verdict};
+use super::{SCHEMA_VERSION, findings, host, verdict};
 use crate::control::{ControlEvent, ExperimentOutcome, InvalidReason};
 use crate::efficiency::{AgentMeasure, RunMeasure, measure};
 use crate::event::{AgentEvent, Output};
@@ -130,20 +130,23 @@ pub fn build_counted(input: &Input<'_>) -> Result<Built, BuildError> {
             .iter()
             .filter_map(|member| Some((member, leg.ready.get(&member.agent)?.0)))
     });
-    let report = Report {
+    let mut report = Report {
         schema_version: SCHEMA_VERSION,
         experiment: log.experiment.clone(),
         name: log.plan.name.clone(),
         outcome: outcome(log.outcome),
-        seed: log.plan.seed,
-        workload: log.plan.workload.clone(),
-        spec: log.spec_text.to_owned(),
+        seed: Some(log.plan.seed),
+        workload: Some(log.plan.workload.clone()),
+        spec: Some(log.spec_text.to_owned()),
+        source: None,
         environment: nodes
             .describe(software(input.environment.clone(), log.software).with_pins(pins)),
         validity,
         contrast: verdict::contrast(&tests),
         tests,
+        findings: Vec::new(),
     };
+    report.findings = findings::findings(&report);
     let in_streams: u64 = folded
         .values()
         .flat_map(BTreeMap::values)

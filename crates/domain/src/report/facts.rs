@@ -35,9 +35,10 @@ impl From<&PlannedAgent> for AgentConfig {
             agent: agent.id.clone(),
             role: agent.role.clone(),
             engine: agent.engine,
-            model: agent.model.clone(),
-            options: agent.options.clone(),
+            model: Some(agent.model.clone()),
+            options: (&agent.options).into(),
             instance: agent.instance.clone(),
+            stated_type: None,
         }
     }
 }
@@ -124,6 +125,7 @@ pub(super) fn run_facts(
         host: None,
         agents,
         legs,
+        tr110: None,
     }
 }
 
@@ -196,6 +198,7 @@ pub(super) fn agent_facts(
         requests: requests(together),
         solo_requests: requests(solo),
         local_steps: local_steps(together),
+        tr110: None,
     }
 }
 
