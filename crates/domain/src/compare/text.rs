@@ -71,6 +71,9 @@ pub(super) fn evidence(metric: &MetricComparison, paired: bool, options: &Option
     let p = metric.p.map_or_else(String::new, |p| {
         format!("{test} p {}{adjusted}, {runs}", probability(p))
     });
+    let ranks = metric.p_wilcoxon.map_or_else(String::new, |p| {
+        format!(", signed ranks p {}", probability(p))
+    });
     let effect = metric
         .effect
         .zip(metric.magnitude)
@@ -93,14 +96,14 @@ pub(super) fn evidence(metric: &MetricComparison, paired: bool, options: &Option
                 || "so few runs of this spread show no change of any size".to_owned(),
                 |size| {
                     format!(
-                        "a change of {size} would have been found with probability {}",
-                        text(options.power)
+                        "a change of {size} would have been found with a probability of {:.0} %",
+                        options.power * 100.0
                     )
                 },
             );
             format!("{}; {p}; {rest}.{by}", moved(metric))
         }
-        _ => format!("{}; {p}{effect}.{by}", moved(metric)),
+        _ => format!("{}; {p}{ranks}{effect}.{by}", moved(metric)),
     }
 }
 
