@@ -7,7 +7,9 @@ mod comparison;
 mod csv;
 mod gate;
 mod extra;
+mod html;
 mod markdown;
+mod statistics;
 mod summary;
 mod table;
 mod tr110;
@@ -19,6 +21,7 @@ use crate::tables;
 
 pub use comparison::comparison_markdown;
 pub use csv::runs_csv;
+pub use html::report_html;
 pub use gate::{gate_junit, gate_markdown};
 pub use markdown::report_markdown;
 pub use summary::{summary_json, summary_markdown};
@@ -33,6 +36,9 @@ pub enum RenderError {
     /// A table has no CSV.
     #[error("a part of the report cannot be written as CSV")]
     Csv(#[from] ::csv::Error),
+    /// The page cannot be filled in.
+    #[error("a part of the report cannot be written as HTML")]
+    Html(#[from] minijinja::Error),
 }
 
 /// A file to be written: its path relative to the output folder, and its content.
@@ -47,6 +53,7 @@ pub fn files(report: &Report, outputs: &[AgentOutputs]) -> Result<Vec<File>, Ren
         ("report.json".to_owned(), report_json(report)?),
         ("report.schema.json".to_owned(), json(&schema())?),
         ("report.md".to_owned(), report_markdown(report).into_bytes()),
+        ("report.html".to_owned(), report_html(report)?.into_bytes()),
         ("tables.json".to_owned(), json(&tables::all(report))?),
         ("runs.csv".to_owned(), runs_csv(report)?),
     ];
