@@ -10,7 +10,7 @@ mod write;
 use serde::{Deserialize, Serialize};
 
 use crate::metric::Metric;
-use crate::report::{Report, RunReport, TestReport};
+use crate::report::{Finding, Report, RunReport, TestReport};
 use crate::stats::{Provenance, Summary, welch_95};
 
 pub use phase::PhaseTable;
@@ -123,6 +123,8 @@ pub struct Pick {
     /// Whether the 95 % interval of the difference to the next best leaves out zero. `null`: there is no
     /// interval.
     pub clear: Option<bool>,
+    /// What the data show of this test that speaks against it: sentences of the report's findings.
+    pub caveats: Vec<String>,
     /// What to write into a spec.
     pub phase: PhaseTable,
 }
@@ -231,7 +233,7 @@ fn recipe(report: &Report, goal: Goal) -> Recipe {
             "neither a gain nor output tokens are known",
         ),
     };
-    let pick = pick(&candidates, &figure);
+    let pick = pick(report, &candidates, &figure);
     let why = if candidates.is_empty() {
         goal.lacks()
     } else {
@@ -245,7 +247,7 @@ fn recipe(report: &Report, goal: Goal) -> Recipe {
     }
 }
 
-fn pick(candidates: &[&TestReport], figure: &Figure) -> Option<Pick> {
+fn pick(report: &Report, candidates: &[&TestReport], figure: &Figure) -> Option<Pick> {
     let sign = if figure.higher_is_better { -1.0 } else { 1.0 };
     let mut ranked: Vec<(f64, &TestReport)> = candidates
         .iter()
@@ -266,9 +268,23 @@ fn pick(candidates: &[&TestReport], figure: &Figure) -> Option<Pick> {
         efficiency: best.aggregate.parallel_efficiency.clone(),
         runner_up: next.map(|(value, test)| (test.id.clone(), *value)),
         clear,
+        caveats: caveats(report, best),
         phase: PhaseTable::of(best),
     })
 }
 
-#[cfg(test)]
-mod tests;
+/// Findings about the data of single runs that have evidence from this test.
+fn caveats(report: &Report, test: &TestReport) -> Vec<String> {
+    const OF_RUNS: [&str; 2] = ["reload_like_ttft", "zeroed_requests"];
+    let prefix = format!("test {},", test.id);
+    let about = |finding: &&Finding| {
+        OF_RUNS.contains(&finding.id.as_str())
+            && finding
+                .evidence
+                .iter()
+                .filter_map(|evidence| evidence.place.as_ref())
+                .any(|place| place.starts_with(&prefix))
+    };
+    let found = report.findings.iter().filter(about);
+    found.map(|finding| finding.sentence.clone()).collect()
+}

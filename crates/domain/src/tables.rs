@@ -275,6 +275,3 @@ pub fn all(report: &Report) -> Vec<Table> {
     ]);
     tables
 }
-
-#[cfg(test)]
-mod tests;

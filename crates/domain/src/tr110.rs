@@ -23,6 +23,3 @@ pub use layout::{MAX_FILE_BYTES, RunFile, RunPath, StatedAgent, parse};
 
 /// TR110's contention rule as its data shows it: the flag is set wherever the speed-up is below this.
 pub const CONTENTION_BELOW: f64 = 1.5;
-
-#[cfg(test)]
-mod tests;

@@ -192,6 +192,11 @@ fn notes(recipe: &Recipe, pick: &Pick) -> Vec<String> {
             text(*value)
         ),
     });
+    notes.extend(
+        pick.caveats
+            .iter()
+            .map(|caveat| format!("Beware: {}", one_line(caveat))),
+    );
     notes
 }
 

@@ -15,7 +15,7 @@ use crate::stats::{Provenance, holm, welch_t};
 /// Probability below which two tests are called different, after Holm's correction.
 const ALPHA: f64 = 0.05;
 /// Pieces of evidence that a finding lists; its sentence counts them all.
-const MAX_EVIDENCE: usize = 20;
+const MAX_EVIDENCE: usize = 200;
 
 /// Something that the data show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,7 +24,7 @@ pub struct Finding {
     pub id: String,
     /// What it is, with its figures.
     pub sentence: String,
-    /// The figures behind the sentence, at most 20.
+    /// The figures behind the sentence, at most 200.
     pub evidence: Vec<Evidence>,
 }
 

@@ -61,7 +61,7 @@ pub(super) fn by_scenario(report: &Report) -> Table {
                 "Mean TTFT delta ms (first - second)",
             ],
         )
-        .columns(By::Ours, &["Runs with a gain below 1", "Slowdown (95 %)"]);
+        .columns(By::Ours, &["Runs with a gain below 1", "Slowdown"]);
     for scenario in group::scenarios(report) {
         let tests: Vec<&TestReport> = of_scenario(report, scenario)
             .filter(|test| test.runs_valid > 0)
@@ -104,7 +104,7 @@ pub(super) fn by_layers(report: &Report) -> Table {
     )
     .columns(By::Row, &["num_gpu"])
     .columns(By::Tr110, &scenarios)
-    .columns(By::Ours, &["Runs with a gain below 1", "Concurrency gain (95 %)"]);
+    .columns(By::Ours, &["Runs with a gain below 1", "Concurrency gain"]);
     let asked: BTreeSet<u32> = report.tests.iter().filter_map(layers).collect();
     for value in asked {
         let tests: Vec<&TestReport> = report
@@ -143,7 +143,7 @@ pub(super) fn by_memory(report: &Report) -> Table {
         By::Tr110,
         &["Contention runs", "Mean TTFT delta ms (first - second)"],
     )
-    .columns(By::Ours, &["Runs with a gain below 1", "Slowdown (95 %)"]);
+    .columns(By::Ours, &["Runs with a gain below 1", "Slowdown"]);
     let bands = [
         ("below 8 GB", 0.0, 8.0),
         ("8 to 10 GB", 8.0, 10.0),

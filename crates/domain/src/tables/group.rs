@@ -3,10 +3,13 @@
 use crate::report::{AgentOptions, Report, TestReport};
 use crate::stats::{Provenance, Summary};
 
+/// TR110's scenarios, in its order.
+pub(super) const KNOWN: [&str; 3] = ["baseline_vs_chimera", "chimera_hetero", "chimera_homo"];
+
 /// Scenarios in TR110's order, and then any other.
 pub(super) fn scenarios(report: &Report) -> Vec<&str> {
     let mut found = Vec::new();
-    for known in ["baseline_vs_chimera", "chimera_hetero", "chimera_homo"] {
+    for known in KNOWN {
         if report.tests.iter().any(|test| test.scenario == known) {
             found.push(known);
         }
@@ -49,7 +52,10 @@ pub(super) fn reference(test: &TestReport) -> Option<&AgentOptions> {
     agent.map(|agent| &agent.options)
 }
 
-/// A figure of tests over a group: mean, spread and interval over *tests*, as TR110 averages.
+/// A figure of tests over a group: mean and spread over *tests*, as TR110 averages.
+///
+/// *Shape*: of one test its own interval and no spread; of several no interval, since tests of different
+/// configurations are no sample of anything.
 pub(super) fn over<'t>(
     tests: impl IntoIterator<Item = &'t TestReport>,
     of: impl Fn(&'t TestReport) -> Summary,
@@ -65,7 +71,13 @@ pub(super) fn over<'t>(
         .iter()
         .find_map(|summary| summary.reason.as_deref())
         .unwrap_or("no test has it");
-    Summary::of(&values, provenance, reason)
+    let mut summary = Summary::of(&values, provenance, reason);
+    let alone = found.iter().filter(|summary| summary.value.is_some());
+    summary.ci95 = match (values.len(), alone.last()) {
+        (1, Some(only)) => only.ci95,
+        _ => None,
+    };
+    summary
 }
 
 /// The concurrency gain of a test.

@@ -2,8 +2,12 @@
 
 use super::group;
 use super::{By, Cell, Draft, Form, Table};
+use crate::metric::Metric;
 use crate::report::{Report, TestReport};
+use crate::scaling;
 use crate::stats::{Provenance, mean};
+
+const NO_LAW: &str = "TR110's law is of layers alone";
 
 /// A straight line through points.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,11 +43,11 @@ pub(super) fn scaling(report: &Report) -> Table {
         "TR110's law, min(layers of the model, (memory - 4.4 GB) / (0.15 GB x agents)), gives one number of \
          layers for a machine and no efficiency of a test, so no R2 follows from it: a prediction that is \
          the same for every test explains nothing (R2 0). Beside it is the best straight line through \
-         the tests.",
+         the tests, and where tests differ in the number of agents, the laws fitted to them.",
     )
     .columns(By::Row, &["Efficiency of", "On", "Tests"])
     .columns(By::Tr110, &["R2 of its law"])
-    .columns(By::Ours, &["R2 of a straight line", "Slope per unit"]);
+    .columns(By::Ours, &["R2", "Slope per unit"]);
     type Of = fn(&TestReport) -> crate::stats::Summary;
     let figures: [(&str, Of); 2] = [
         ("TR110 (balance)", group::balance),
@@ -85,6 +89,22 @@ pub(super) fn scaling(report: &Report) -> Table {
                 ),
                 Cell::number(Some(line.r2), Form::Fixed(2), provenance, ""),
                 Cell::number(Some(line.slope), Form::Significant, provenance, ""),
+            ]);
+        }
+    }
+    for series in scaling::series(report, Metric::ConcurrencyGain) {
+        let Ok(found) = scaling::fit(&series.points, scaling::Settings::default()) else {
+            continue;
+        };
+        for fit in &found.fits {
+            let chosen = if fit.law == found.law { ", chosen" } else { "" };
+            draft.row([
+                Cell::text("ours (gain)"),
+                Cell::text(format!("number of agents, {}{chosen}", fit.law.name())),
+                Cell::text(series.tests.len().to_string()),
+                Cell::number(None, Form::Fixed(2), Provenance::Derived, NO_LAW),
+                Cell::number(fit.r2, Form::Fixed(2), Provenance::Derived, "no spread to explain"),
+                Cell::number(None, Form::Significant, Provenance::Derived, "no straight line"),
             ]);
         }
     }

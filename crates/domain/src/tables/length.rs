@@ -93,7 +93,7 @@ pub(super) fn idle_tail(report: &Report) -> Table {
             "Efficiency",
         ],
     )
-    .columns(By::Ours, &["Efficiency (95 %)"]);
+    .columns(By::Ours, &["Efficiency"]);
     let mut by_temperature: BTreeMap<String, Vec<&TestReport>> = BTreeMap::new();
     for test in report.tests.iter().filter(|test| test.agents.len() > 1) {
         if group::is_alike(test)
@@ -146,7 +146,10 @@ pub(super) fn idle_tail(report: &Report) -> Table {
                 &group::over(tests.iter().copied(), group::balance),
                 Form::Percent(1),
             ),
-            Cell::interval(&group::over(tests.iter().copied(), group::efficiency)),
+            Cell::mean(
+                &group::over(tests.iter().copied(), group::efficiency),
+                Form::Percent(1),
+            ),
         ]);
     }
     draft.finish("no test of two or more equal agents states a temperature")

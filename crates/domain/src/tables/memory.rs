@@ -15,6 +15,8 @@ const KV_BYTES_PER_TOKEN: f64 = 2048.0 * 2.0 * 2.0;
 const LAYER_BYTES: f64 = 50e6;
 const NO_VRAM: &str = "no engine stated its GPU memory";
 const NO_TOTAL: &str = "which GPU it was, and how much memory it has, is not in the data";
+const NOTHING: &str = "not measured: no engine stated GPU memory; not estimated either: TR110's formula needs \
+    num_gpu and num_ctx of every agent";
 const NO_OPTIONS: &str =
     "the formula needs num_gpu and num_ctx, and an agent states neither or one";
 
@@ -79,6 +81,19 @@ fn distinct(report: &Report) -> Vec<&TestReport> {
     found
 }
 
+/// The same, if of any of them anything is known.
+fn known(report: &Report) -> Vec<&TestReport> {
+    let tests = distinct(report);
+    let told = |test: &&TestReport| {
+        estimated_bytes(test).is_some() || measured_bytes(test).is_some()
+    };
+    if tests.iter().any(told) {
+        tests
+    } else {
+        Vec::new()
+    }
+}
+
 /// Section 4.3.
 pub(super) fn vram(report: &Report) -> Table {
     let mut draft = Draft::new(
@@ -99,7 +114,7 @@ pub(super) fn vram(report: &Report) -> Table {
     )
     .columns(By::Ours, &["All agents GB", "Headroom GB"]);
     let total = total_bytes(report);
-    for test in distinct(report) {
+    for test in known(report) {
         let estimated = estimated_bytes(test);
         let measured = measured_bytes(test);
         let agents = test.agents.len() as f64;
@@ -123,7 +138,7 @@ pub(super) fn vram(report: &Report) -> Table {
             gigabytes(left(measured), Provenance::Measured, why),
         ]);
     }
-    draft.finish("the report has no tests")
+    draft.finish(NOTHING)
 }
 
 /// Appendix D.1.
@@ -145,7 +160,7 @@ pub(super) fn usage(report: &Report) -> Table {
         ],
     )
     .columns(By::Ours, &["All agents GB"]);
-    for test in distinct(report) {
+    for test in known(report) {
         let sum = |of: fn(&AgentOptions) -> Option<f64>| -> Option<f64> {
             test.agents.iter().map(|agent| of(&agent.options)).sum()
         };
@@ -162,7 +177,7 @@ pub(super) fn usage(report: &Report) -> Table {
             gigabytes(measured_bytes(test), Provenance::Measured, NO_VRAM),
         ]);
     }
-    draft.finish("the report has no tests")
+    draft.finish(NOTHING)
 }
 
 /// Appendix D.2.

@@ -48,7 +48,8 @@ pub(super) fn distribution(report: &Report) -> Table {
     if theirs.is_empty() && ours.is_empty() {
         return draft.finish("no test of two or more agents has a valid run");
     }
-    let inside = |all: &[(f64, &TestReport)], low: f64, high: f64| {
+    let inside = |all: &[(f64, &TestReport)], of: Of, low: f64, high: f64| {
+        let provenance = over(all.iter().map(|(_, test)| *test), of).provenance;
         let own: Vec<&TestReport> = all
             .iter()
             // 1.0 itself is the best that the formula can give, and belongs to the band below it.
@@ -65,7 +66,7 @@ pub(super) fn distribution(report: &Report) -> Table {
         let share = Cell::Share {
             count: number(own.len()),
             of: number(all.len()),
-            provenance: over(own.iter().copied(), balance).provenance,
+            provenance,
         };
         (share, Cell::text(group::ids(own)))
     };
@@ -75,8 +76,8 @@ pub(super) fn distribution(report: &Report) -> Table {
             (_, false) => format!("above {:.decimals$}", low * scale),
             _ => format!("{:.decimals$} to {:.decimals$}", low * scale, high * scale),
         };
-        let (count, which) = inside(&theirs, low, high);
-        let (gain_count, gain_which) = inside(&ours, low, high);
+        let (count, which) = inside(&theirs, group::balance, low, high);
+        let (gain_count, gain_which) = inside(&ours, group::efficiency, low, high);
         draft.row([
             Cell::text(band(2.0, 2)),
             Cell::text(format!("{} %", band(100.0, 1))),
@@ -215,7 +216,7 @@ pub(super) fn hierarchy(report: &Report) -> Table {
         By::Tr110,
         &["Mean efficiency", "Std dev", "Peak", "Tests above 95 %"],
     )
-    .columns(By::Ours, &["Mean efficiency (95 %)", "Peak", "Tests above 95 %"]);
+    .columns(By::Ours, &["Mean efficiency", "Peak", "Tests above 95 %"]);
     for scenario in group::scenarios(report) {
         let tests: Vec<&TestReport> = of_scenario(report, scenario)
             .filter(|test| test.agents.len() > 1 && test.runs_valid > 0)

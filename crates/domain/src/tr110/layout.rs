@@ -11,6 +11,8 @@ use crate::report::{AgentOptions, Tr110Agent, Tr110Run};
 pub const MAX_FILE_BYTES: usize = 16 << 20;
 /// Most agents of a run.
 const MAX_AGENTS: usize = 64;
+/// What a run's folder calls the report of all agents.
+const COMBINED: &str = "combined";
 /// Longest text that is kept of a file.
 const MAX_TEXT: usize = 200;
 /// Longest piece of a faulty line that an error repeats.
@@ -173,6 +175,9 @@ fn read(
             AgentId::try_new(name.as_str()),
             Role::try_new(name.as_str()),
         ) {
+            (Ok(_), Ok(_)) if name == COMBINED => {
+                fields.fault(name, "is the name of the run's combined report, not of an agent");
+            }
             (Ok(id), Ok(role)) => agents.push(agent((id, role), place, root, summary, fields)),
             (Err(error), _) | (_, Err(error)) => fields.fault(name, error.to_string()),
         }
