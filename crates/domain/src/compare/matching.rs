@@ -1,7 +1,7 @@
 //! Which test of one report is which test of the other.
 
 use super::MatchedBy;
-use crate::report::{Report, TestReport};
+use crate::report::{AgentConfig, Report, TestReport};
 
 /// Tests of two reports, matched.
 pub(super) struct Matched<'a> {
@@ -65,14 +65,23 @@ pub(super) fn match_tests<'a>(a: &'a Report, b: &'a Report) -> Matched<'a> {
     }
 }
 
-/// Whether two tests ask the same of the same agents. Which instance an agent is pinned to is left
-/// out: a port says nothing about the work.
+/// Whether two tests ask the same of the same agents.
 fn same_configuration(a: &TestReport, b: &TestReport) -> bool {
     a.max_concurrent == b.max_concurrent
         && a.agents.len() == b.agents.len()
-        && a.agents.iter().zip(&b.agents).all(|(x, y)| {
-            x.role == y.role && x.engine == y.engine && x.model == y.model && x.options == y.options
-        })
+        && a.agents.iter().zip(&b.agents).all(|(x, y)| asks_like(x, y))
+}
+
+/// Whether two agents are asked the same: all of their configuration counts but what names an agent
+/// (`x` takes over the name of `y`) and which instance it is pinned to, since a port says nothing about
+/// the work.
+fn asks_like(x: &AgentConfig, y: &AgentConfig) -> bool {
+    let renamed = AgentConfig {
+        agent: y.agent.clone(),
+        instance: y.instance.clone(),
+        ..x.clone()
+    };
+    renamed == *y
 }
 
 /// Whether two experiments ran the same plan, so that run k of the one belongs to run k of the other.

@@ -64,15 +64,28 @@ fn one(mut tests: Vec<&TestReport>, metric: Metric) -> Option<Series> {
     })
 }
 
-/// What tests of one series have in common, as a text to compare.
+/// What tests of one series have in common, as a text to compare: all of their agents' configuration
+/// but what tells agents of one kind apart.
 fn kind(test: &TestReport) -> String {
-    let agent = |agent: &AgentConfig| {
-        let options = AgentOptions {
-            seed: None,
-            ..agent.options.clone()
-        };
-        format!("{:?} {:?} {options:?}", agent.engine, agent.model)
+    let Some(first) = test.agents.first() else {
+        return String::new();
     };
-    let kinds: BTreeSet<String> = test.agents.iter().map(agent).collect();
+    let kinds: BTreeSet<String> = test
+        .agents
+        .iter()
+        .map(|agent| {
+            let alike = AgentConfig {
+                agent: first.agent.clone(),
+                role: first.role.clone(),
+                instance: None,
+                options: AgentOptions {
+                    seed: None,
+                    ..agent.options.clone()
+                },
+                ..agent.clone()
+            };
+            format!("{alike:?}")
+        })
+        .collect();
     format!("{kinds:?}")
 }

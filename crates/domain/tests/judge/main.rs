@@ -10,4 +10,5 @@ mod support;
 
 mod compare;
 mod gate;
+mod scaling;
 mod world;

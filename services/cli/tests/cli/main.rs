@@ -7,6 +7,7 @@
 )]
 
 mod bundles;
+mod judge;
 mod probe;
 mod servers;
 mod support;
