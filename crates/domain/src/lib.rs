@@ -14,6 +14,7 @@
 //! - [`validity`]: the only door to a [`validity::ValidRun`].
 //! - [`latency`], [`stats`], [`efficiency`]: one function per metric.
 //! - [`metric`]: the metrics that a person may name.
+//! - [`quality`]: how good a report is that an agent wrote, by counting.
 //! - [`report`]: the report value and its schema; [`render`]: its files.
 //! - [`compare`]: two reports side by side; [`gate`]: whether one is good enough; [`scaling`]: how a
 //!   total grows with the agents.
@@ -31,6 +32,7 @@ pub mod latency;
 pub mod metric;
 pub mod options;
 pub mod plan;
+pub mod quality;
 pub mod render;
 pub mod report;
 pub mod scaling;

@@ -4,7 +4,7 @@ use crate::report::Aggregate;
 use crate::stats::Summary;
 
 /// Every statistic over the valid runs with the name that people read.
-pub(super) fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 33] {
+pub(super) fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
     [
         ("Concurrency gain", &a.concurrency_gain),
         ("Raw gain", &a.raw_gain),
@@ -21,6 +21,11 @@ pub(super) fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 33] {
         ("Fairness (Jain)", &a.fairness),
         ("TR110 speedup (balance)", &a.tr110_speedup),
         ("TR110 efficiency (balance)", &a.tr110_efficiency),
+        ("Quality of the reports", &a.quality),
+        (
+            "Quality-adjusted tokens/s",
+            &a.quality_adjusted_tokens_per_s,
+        ),
         ("Start skew ms", &a.start_skew_ms),
         ("Harness overhead ms", &a.harness_overhead_ms),
         ("Queue wait s", &a.queue_wait_s),

@@ -334,8 +334,8 @@ fn test_report<'a>(
         runs_planned: test.runs,
         runs_attempted: attempted,
         runs_valid: u32::try_from(measures.len()).unwrap_or(u32::MAX),
+        aggregate: Aggregate::of(&measures, &ids).with_quality(&runs),
         runs,
-        aggregate: Aggregate::of(&measures, &ids),
         distributions: Distributions::of(&measures),
         verdict: String::new(),
     }
@@ -450,6 +450,7 @@ fn fill_agent(agent: &mut AgentRun, measure: &AgentMeasure<'_>) {
     agent.local_s = Some(measure.local_s);
     agent.other_s = Some(measure.other_s);
     agent.tokens_per_s = measure.tokens_per_s;
+    agent.quality.adjust(measure.tokens_per_s);
     agent.solo_tokens_per_s = measure.solo.as_ref().and_then(|solo| solo.tokens_per_s);
 }
 

@@ -108,6 +108,7 @@ pub struct Tr110Agent {
     pub completed: Option<bool>,
 }
 
+const NO_TEXT: &str = "the files hold no reports to judge";
 const NO_SOLO: &str = "no agent was run alone";
 const NOT_RECORDED: &str = "the files do not record single requests";
 const NOT_STATED: &str = "the files do not state the engine's own times";
@@ -196,6 +197,8 @@ impl Aggregate {
             engine_eval_solo_ms: no(NO_SOLO),
             engine_tokens_per_s: no(NOT_STATED),
             engine_solo_tokens_per_s: no(NO_SOLO),
+            quality: no(NO_TEXT),
+            quality_adjusted_tokens_per_s: no(NO_TEXT),
             agents: agents
                 .iter()
                 .map(|agent| AgentAggregate::of_imported(runs, agent))
@@ -229,6 +232,7 @@ impl AgentAggregate {
                 Provenance::Estimated,
                 SAME_START,
             ),
+            quality: no(NO_TEXT),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::ids::{AgentId, ExperimentId, InstanceId, RequestId, Role, RunId, Work
 use crate::latency::TokenSource;
 use crate::options::EngineKind;
 use crate::plan::Workload;
+use crate::quality::Judged;
 use crate::stats::Provenance;
 
 /// One experiment, measured.
@@ -307,6 +308,9 @@ pub struct AgentRun {
     pub solo_requests: Vec<RequestReport>,
     /// Its steps without the model, together, in order.
     pub local_steps: Vec<LocalReport>,
+    /// How good the report is that it wrote, together.
+    #[serde(default = "Judged::unknown")]
+    pub quality: Judged,
     /// What TR110's file states of it. Set in an imported run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tr110: Option<Tr110Agent>,

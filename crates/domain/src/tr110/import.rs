@@ -8,6 +8,7 @@ use super::scenario::{label, scenario};
 use crate::control::InvalidReason;
 use crate::ids::{AgentId, ExperimentId};
 use crate::options::EngineKind;
+use crate::quality::Judged;
 use crate::report::number::{text, with_interval};
 use crate::report::{
     AgentConfig, AgentDelta, AgentOptions, AgentRun, Aggregate, Distributions, Environment,
@@ -363,6 +364,7 @@ fn agent_run(agent: &StatedAgent, ended: Option<f64>) -> AgentRun {
         requests: Vec::new(),
         solo_requests: Vec::new(),
         local_steps: Vec::new(),
+        quality: Judged::absent("the files hold no reports to judge"),
         tr110: Some(agent.stated.clone()),
     }
 }

@@ -16,6 +16,14 @@ use crate::stats::{Provenance, Summary};
 /// More tests than this and the statistics of each stand only in the test's own files.
 const MAX_FULL_TESTS: usize = 40;
 
+/// How to look at time lines with solo legs.
+const SOLO_LEAD: &str = "The upper bar is the agents alone, one after the other; below it the same agents \
+     together, on the same axis. The first length over the second is the gain. Solo legs are measured in \
+     the same session, in random order; here they are laid end to end.";
+/// How to look at time lines without.
+const PLAIN_LEAD: &str = "The agents together, from their own start to their own end. No agent was run \
+     alone, so there is nothing to hold these lengths against.";
+
 /// The page.
 #[derive(Debug, Serialize)]
 pub(super) struct Page {
@@ -35,6 +43,7 @@ pub(super) struct Page {
     marks: Vec<Mark>,
     gain: Vec<Figure>,
     runs: Vec<RunGroup>,
+    runs_lead: &'static str,
     runs_note: Option<String>,
     times: Vec<Figure>,
     contention: Vec<Figure>,
@@ -89,11 +98,11 @@ pub(super) fn page(report: &Report) -> Page {
         &report.environment,
         spreads_note.as_ref(),
     ));
-    let mut gain = vec![
-        pictures::gain(&rows, rows_note.as_ref()),
-        pictures::efficiency(&rows, rows_note.as_ref()),
-    ];
-    gain.extend(pictures::scaling(&report.tests));
+    let mut gain = vec![pictures::gain(&rows, rows_note.as_ref())];
+    gain.extend(pictures::efficiency(&rows, rows_note.as_ref()));
+    gain.extend(pictures::scaling(report));
+    let mut every = report.tests.iter().flat_map(|test| &test.runs);
+    let has_solo = every.any(|run| run.solo_total_s.is_some());
     let full = report.tests.len() <= MAX_FULL_TESTS;
     Page {
         style: STYLE,
@@ -115,6 +124,7 @@ pub(super) fn page(report: &Report) -> Page {
         .to_vec(),
         gain,
         runs: runs.collect(),
+        runs_lead: if has_solo { SOLO_LEAD } else { PLAIN_LEAD },
         runs_note,
         times: vec![
             pictures::ttft(&spreads, spreads_note.as_ref()),
@@ -146,6 +156,7 @@ fn verdict(report: &Report) -> (String, Option<String>) {
     let sentence = match (&report.contrast, report.tests.as_slice()) {
         (Some(contrast), _) => contrast.sentence.clone(),
         (None, []) => "The plan has no tests.".to_owned(),
+        (None, tests) if tests.len() > 1 && !tests.iter().any(has_gain) => no_gain(tests),
         (None, tests) => tests
             .iter()
             .find(|test| test.aggregate.concurrency_gain.value.is_some())
@@ -160,6 +171,33 @@ fn verdict(report: &Report) -> (String, Option<String>) {
         Some((first, rest)) => (format!("{first}."), Some(format!("TR110\u{2019}s{rest}"))),
         None => (sentence, None),
     }
+}
+
+fn has_gain(test: &TestReport) -> bool {
+    test.aggregate.concurrency_gain.value.is_some()
+}
+
+/// What can be said of tests none of which has a gain.
+fn no_gain(tests: &[TestReport]) -> String {
+    let reasons = tests.iter().map(|test| &test.aggregate.concurrency_gain);
+    let reason = reasons.filter_map(|gain| gain.reason.as_deref()).next();
+    let balance = || {
+        tests
+            .iter()
+            .filter_map(|test| test.aggregate.tr110_speedup.value)
+    };
+    let range = match (balance().reduce(f64::min), balance().reduce(f64::max)) {
+        (Some(low), Some(high)) => format!(
+            " TR110's formula gives {} over {} tests, which is balance, not gain.",
+            interval(low, high),
+            tests.len()
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "Whether running together gains anything cannot be told: {}.{range}",
+        reason.unwrap_or("no reason is recorded")
+    )
 }
 
 fn context(report: &Report) -> Vec<String> {

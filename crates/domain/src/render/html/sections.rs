@@ -180,6 +180,7 @@ fn means(test: &TestReport) -> Option<Table> {
             "TPOT alone ms",
             "Tokens/s together",
             "Tokens/s alone",
+            "Quality",
         ],
     );
     for agent in test
@@ -198,6 +199,7 @@ fn means(test: &TestReport) -> Option<Table> {
             &agent.tpot_solo_ms,
             &agent.tokens_per_s,
             &agent.solo_tokens_per_s,
+            &agent.quality,
         ];
         let cells = figures.map(Cell::summary);
         table.row([Cell::words(agent.agent.as_str())].into_iter().chain(cells));

@@ -10,6 +10,8 @@ pub(super) const MAX_ROWS: usize = 40;
 pub(super) const MAX_SPREADS: usize = 16;
 /// Most runs drawn as time lines.
 pub(super) const MAX_TIMELINES: usize = 12;
+/// The same where no request is recorded: bars of whole agents tell less.
+const MAX_PLAIN_TIMELINES: usize = 4;
 
 /// The tests drawn, in their order, and the rule if some were left out.
 ///
@@ -61,7 +63,12 @@ pub(super) type Drawn<'a> = (&'a TestReport, Vec<&'a RunReport>);
 /// the test's mean.
 pub(super) fn timelines(all: &[TestReport]) -> (Vec<Drawn<'_>>, Option<String>) {
     let total: usize = all.iter().map(|test| drawable(test).count()).sum();
-    if total <= MAX_TIMELINES {
+    let most = if all.iter().flat_map(drawable).any(has_requests) {
+        MAX_TIMELINES
+    } else {
+        MAX_PLAIN_TIMELINES
+    };
+    if total <= most {
         let every = all.iter().map(|test| {
             let mut runs: Vec<&RunReport> = drawable(test).collect();
             if let Some(first) = typical(test) {
@@ -72,7 +79,7 @@ pub(super) fn timelines(all: &[TestReport]) -> (Vec<Drawn<'_>>, Option<String>) 
         });
         return (every.filter(|(_, runs)| !runs.is_empty()).collect(), None);
     }
-    let (tests, _) = tests(all, MAX_TIMELINES);
+    let (tests, _) = tests(all, most);
     let drawn: Vec<Drawn<'_>> = tests
         .into_iter()
         .filter_map(|test| Some((test, vec![typical(test)?])))
@@ -80,7 +87,7 @@ pub(super) fn timelines(all: &[TestReport]) -> (Vec<Drawn<'_>>, Option<String>) 
     let note = format!(
         "{} of {total} runs are drawn: of each test the valid run nearest to its mean{}.",
         drawn.len(),
-        if all.len() > MAX_TIMELINES {
+        if all.len() > most {
             ", for the tests with the highest and the lowest gain"
         } else {
             ""
@@ -94,6 +101,10 @@ fn drawable(test: &TestReport) -> impl Iterator<Item = &RunReport> {
         let mut agents = run.agents.iter();
         agents.any(|agent| agent.duration_s.is_some() || !agent.requests.is_empty())
     })
+}
+
+fn has_requests(run: &RunReport) -> bool {
+    run.agents.iter().any(|agent| !agent.requests.is_empty())
 }
 
 fn typical(test: &TestReport) -> Option<&RunReport> {

@@ -72,9 +72,15 @@ pub(in super::super) fn runs(tests: &[&TestReport], note: Option<&String>) -> Fi
         corner: String::new(),
         provenance: Provenance::Measured,
     };
-    let drawn = !grid.rows.is_empty() && !grid.columns.is_empty();
-    if !drawn {
+    let any = |value: &Value| !matches!(value, Value::NoGain | Value::Nothing);
+    let drawn = grid.cells.iter().flatten().any(any);
+    if grid.columns.is_empty() {
         notes.push("Nothing to draw: no run was executed.".to_owned());
+    } else if !drawn {
+        notes.push(
+            "Nothing to draw: no run has a gain. TR110\u{2019}s balance index stands in the table."
+                .to_owned(),
+        );
     }
     Figure {
         id: "contention".to_owned(),

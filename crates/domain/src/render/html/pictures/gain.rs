@@ -72,8 +72,10 @@ pub(in super::super) fn gain(tests: &[&TestReport], note: Option<&String>) -> Fi
     figure
 }
 
-/// Efficiency by configuration.
-pub(in super::super) fn efficiency(tests: &[&TestReport], note: Option<&String>) -> Figure {
+/// Efficiency by configuration. `None` where no test has one.
+pub(in super::super) fn efficiency(tests: &[&TestReport], note: Option<&String>) -> Option<Figure> {
+    let has = |test: &&TestReport| test.aggregate.parallel_efficiency.value.is_some();
+    tests.iter().any(has).then_some(())?;
     let rows: Vec<Row<'_>> = tests
         .iter()
         .map(|test| {
@@ -104,7 +106,7 @@ pub(in super::super) fn efficiency(tests: &[&TestReport], note: Option<&String>)
      another."
         .clone_into(&mut figure.lead);
     figure.notes.extend(note.cloned());
-    figure
+    Some(figure)
 }
 
 fn figure(rows: &[Row<'_>], kind: &Kind, title: &str, id: &str) -> Figure {
@@ -251,7 +253,7 @@ fn mark(svg: &mut Svg, frame: &Frame, scale: &Scale, index: usize, row: &Row<'_>
         "loss" => "v loss",
         _ => "v",
     };
-    let note = runs_text(row.test.runs_valid, row.test.runs_attempted);
+    let note = runs_text(row.test);
     let words = Words {
         name,
         note: &note,

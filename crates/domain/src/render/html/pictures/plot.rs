@@ -1,6 +1,7 @@
 //! What the pictures with one row per test share: labels, axes, the value at the end of the row.
 
 use super::super::chart::{Anchor, Layout, Scale, Svg, fit, width, wrap};
+use crate::report::TestReport;
 
 /// Size of a row's label.
 const LABEL: f64 = 13.0;
@@ -159,13 +160,14 @@ pub(super) struct Words<'a> {
     pub(super) class: &'static str,
 }
 
-/// `3 of 5 runs`.
-pub(super) fn runs_text(valid: u32, attempted: u32) -> String {
+/// `test 3, 5 runs, all valid`.
+pub(super) fn runs_text(test: &TestReport) -> String {
+    let (valid, attempted) = (test.runs_valid, test.runs_attempted);
     let plural = if attempted == 1 { "" } else { "s" };
     if valid == attempted {
-        format!("{valid} run{plural}, all valid")
+        format!("test {}, {valid} run{plural}, all valid", test.id)
     } else {
-        format!("{valid} valid of {attempted} run{plural}")
+        format!("test {}, {valid} valid of {attempted} run{plural}", test.id)
     }
 }
 

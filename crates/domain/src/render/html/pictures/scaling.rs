@@ -3,18 +3,31 @@
 use std::collections::BTreeMap;
 
 use super::super::chart::{Anchor, Layout, Scale, Svg, fit};
-use super::super::view::{Cell, Figure, Key, Table, interval, spoken, tone};
+use super::super::view::{Cell, Figure, Key, Table, clean, interval, spoken, tone};
 use super::plot::both;
-use crate::report::TestReport;
+use crate::metric::Metric;
 use crate::report::number::text;
+use crate::report::{Report, TestReport};
+use crate::scaling::{self, Scaling, Settings, series};
+
+/// Laws whose AICc is less than this above the best are drawn too: they can hardly be told apart.
+const CLOSE: f64 = 2.0;
 
 /// Tests by number of agents.
 type ByCount<'a> = BTreeMap<usize, Vec<&'a TestReport>>;
 
+/// Laws fitted to the report's series; empty where there are too few numbers of agents or runs.
+fn fits(report: &Report) -> Vec<Scaling> {
+    series(report, Metric::ConcurrencyGain)
+        .iter()
+        .filter_map(|series| scaling::fit(&series.points, Settings::default()).ok())
+        .collect()
+}
+
 /// Gain over the number of agents. `None` below two different numbers with a gain.
-pub(in super::super) fn scaling(tests: &[TestReport]) -> Option<Figure> {
+pub(in super::super) fn scaling(report: &Report) -> Option<Figure> {
     let mut by_count: ByCount<'_> = BTreeMap::new();
-    for test in tests {
+    for test in &report.tests {
         if test.aggregate.concurrency_gain.value.is_some() {
             by_count.entry(test.agents.len()).or_default().push(test);
         }
@@ -22,33 +35,45 @@ pub(in super::super) fn scaling(tests: &[TestReport]) -> Option<Figure> {
     if by_count.len() < 2 {
         return None;
     }
+    let fits = fits(report);
+    let mut keys = vec![
+        Key {
+            class: "k-gain",
+            text: "mean over valid runs, coloured by its interval",
+        },
+        Key {
+            class: "k-run",
+            text: "one run",
+        },
+        Key {
+            class: "k-ideal",
+            text: "undisturbed",
+        },
+    ];
+    if !fits.is_empty() {
+        keys.push(Key {
+            class: "k-fit",
+            text: "law with the lowest AICc",
+        });
+        keys.push(Key {
+            class: "k-fit-other",
+            text: "other laws that can hardly be told from it",
+        });
+    }
     Some(Figure {
         id: "scaling".to_owned(),
         title: "More agents".to_owned(),
         lead: "Gain by number of agents, with 95 % intervals. On the dashed line no agent disturbs another; \
                where the points turn flat, one more agent gains nothing."
             .to_owned(),
-        drawings: both(|layout| draw(layout, &by_count)),
-        keys: vec![
-            Key {
-                class: "k-gain",
-                text: "mean over valid runs",
-            },
-            Key {
-                class: "k-run",
-                text: "one run",
-            },
-            Key {
-                class: "k-ideal",
-                text: "undisturbed",
-            },
-        ],
-        notes: Vec::new(),
+        drawings: both(|layout| draw(layout, &by_count, &fits)),
+        keys,
+        notes: fits.iter().map(|fit| clean(&fit.sentence)).collect(),
         table: table(&by_count),
     })
 }
 
-fn draw(layout: Layout, by_count: &ByCount<'_>) -> String {
+fn draw(layout: Layout, by_count: &ByCount<'_>, fits: &[Scaling]) -> String {
     let most = by_count.keys().next_back().copied().unwrap_or(1) as f64;
     let (height, bottom) = if layout.is_narrow() {
         (300.0, 256.0)
@@ -108,6 +133,9 @@ fn draw(layout: Layout, by_count: &ByCount<'_>) -> String {
         (x.place(0.0), y.place(1.0)),
         (layout.width() - 14.0, y.place(1.0)),
     );
+    for scaling in fits {
+        laws(&mut svg, scaling, (&x, &y));
+    }
     for (count, tests) in by_count {
         for (index, test) in tests.iter().enumerate() {
             // Tests of one number stand side by side.
@@ -132,6 +160,23 @@ fn draw(layout: Layout, by_count: &ByCount<'_>) -> String {
         }
     }
     svg.finish(height)
+}
+
+/// The laws of a series through their totals at the numbers measured; the chosen one on top.
+fn laws(svg: &mut Svg, scaling: &Scaling, (x, y): (&Scale, &Scale)) {
+    let near = scaling.fits.iter().filter(|fit| fit.delta < CLOSE);
+    for fit in near.rev() {
+        let class = if fit.law == scaling.law {
+            "fit"
+        } else {
+            "fit other"
+        };
+        let points = scaling.levels.iter().zip(&fit.predicted);
+        svg.polyline(
+            class,
+            points.map(|(level, total)| (x.place(f64::from(level.agents)), y.place(*total))),
+        );
+    }
 }
 
 fn point(svg: &mut Svg, test: &TestReport, x: f64, y: &Scale) {

@@ -5,8 +5,8 @@ use super::super::chart::{Layout, Scale, Svg, time_unit};
 use super::super::view::{Cell, Figure, Key, Table};
 use super::plot::{Frame, Words, both};
 use crate::report::number::{opt, text};
-use crate::report::{RequestReport, TestReport};
-use crate::stats::quantile;
+use crate::report::{AgentRun, RequestReport, TestReport};
+use crate::stats::{Provenance, quantile};
 
 /// Fewest values for which quartiles are drawn.
 const BOX_FROM: usize = 8;
@@ -24,6 +24,7 @@ pub(in super::super) fn ttft(tests: &[&TestReport], note: Option<&String>) -> Fi
             lead: "From sending a request to its first token, as the client saw it. A shift to the right \
                    from alone to together is what the agents cost each other before a word is written.",
             of: |request| request.ttft_ms,
+            stated: |agent| agent.ttft_ms,
         },
     )
 }
@@ -38,6 +39,7 @@ pub(in super::super) fn tpot(tests: &[&TestReport], note: Option<&String>) -> Fi
             title: "Time per output token",
             lead: "The pace after the first token: (E2E \u{2212} TTFT) / (output tokens \u{2212} 1).",
             of: |request| request.tpot_ms,
+            stated: |_| None,
         },
     )
 }
@@ -47,6 +49,8 @@ struct Kind {
     title: &'static str,
     lead: &'static str,
     of: fn(&RequestReport) -> Option<f64>,
+    /// What an agent of an imported run states of all its requests.
+    stated: fn(&AgentRun) -> Option<f64>,
 }
 
 /// Rising values of one test, alone and together.
@@ -54,26 +58,33 @@ struct Row<'a> {
     test: &'a TestReport,
     solo: Vec<f64>,
     among: Vec<f64>,
+    /// Whether values are means of an agent's requests: no single request is recorded.
+    is_mean: bool,
 }
 
 impl<'a> Row<'a> {
-    fn of(test: &'a TestReport, of: fn(&RequestReport) -> Option<f64>) -> Option<Self> {
+    fn of(test: &'a TestReport, kind: &Kind) -> Option<Self> {
+        let Kind { of, stated, .. } = *kind;
         let mut row = Self {
             test,
             solo: Vec::new(),
             among: Vec::new(),
+            is_mean: false,
         };
-        for agent in test
-            .runs
-            .iter()
-            .filter(|run| run.valid)
-            .flat_map(|run| &run.agents)
-        {
+        let agents = || {
+            let runs = test.runs.iter().filter(|run| run.valid);
+            runs.flat_map(|run| &run.agents)
+        };
+        for agent in agents() {
             row.among.extend(agent.requests.iter().filter_map(of));
             // A leg that several agents share counts once.
             if agent.solo_shared_with.is_none() {
                 row.solo.extend(agent.solo_requests.iter().filter_map(of));
             }
+        }
+        if row.among.is_empty() && row.solo.is_empty() {
+            row.among.extend(agents().filter_map(stated));
+            row.is_mean = true;
         }
         for values in [&mut row.solo, &mut row.among] {
             values.retain(|value| value.is_finite());
@@ -86,7 +97,7 @@ impl<'a> Row<'a> {
 fn figure(tests: &[&TestReport], note: Option<&String>, kind: &Kind) -> Figure {
     let rows: Vec<Row<'_>> = tests
         .iter()
-        .filter_map(|test| Row::of(test, kind.of))
+        .filter_map(|test| Row::of(test, kind))
         .collect();
     let mut notes: Vec<String> = note.into_iter().cloned().collect();
     if rows.is_empty() {
@@ -100,6 +111,13 @@ fn figure(tests: &[&TestReport], note: Option<&String>, kind: &Kind) -> Figure {
              {MAX_POINTS} values evenly spaced ranks are drawn. Requests of one run are not independent: \
              this describes, it does not test."
         ));
+    }
+    if rows.iter().any(|row| row.is_mean) {
+        notes.push(
+            "No single request is recorded: each point is an agent\u{2019}s mean in a run, as its file \
+             states it."
+                .to_owned(),
+        );
     }
     Figure {
         id: kind.id.to_owned(),
@@ -167,14 +185,23 @@ fn draw(layout: Layout, rows: &[Row<'_>], kind: &Kind) -> String {
         let (solo, among) = (quantile(&row.solo, 0.5), quantile(&row.among, 0.5));
         let value = match solo.zip(among).filter(|(solo, _)| *solo > 0.0) {
             Some((solo, among)) => format!("{}\u{d7}", text(among / solo)),
-            None => "\u{2013}".to_owned(),
+            None => among.map_or_else(
+                || "\u{2013}".to_owned(),
+                |value| format!("{} ms", text(value)),
+            ),
         };
-        let note = format!("n = {} alone, {} together", row.solo.len(), row.among.len());
+        let more = if solo.is_some() {
+            "median ratio"
+        } else {
+            "median"
+        };
+        let (id, solo_n, among_n) = (&row.test.id, row.solo.len(), row.among.len());
+        let note = format!("test {id}, n = {solo_n} alone, {among_n} together");
         let words = Words {
             name: &row.test.label,
             note: &note,
             value: &value,
-            more: "median ratio",
+            more,
             class: "v",
         };
         frame.label(&mut svg, index, &words);
@@ -218,6 +245,13 @@ fn thin(values: &[f64]) -> impl Iterator<Item = f64> + '_ {
 }
 
 fn table(rows: &[Row<'_>]) -> Option<Table> {
+    let provenance = |row: &Row<'_>| {
+        if row.is_mean {
+            Provenance::Imported
+        } else {
+            Provenance::Measured
+        }
+    };
     let mut table = Table::new(
         2,
         &[
@@ -238,7 +272,7 @@ fn table(rows: &[Row<'_>]) -> Option<Table> {
                 continue;
             }
             let figures = [0.0, 0.25, 0.5, 0.75, 0.95, 1.0];
-            let figures = figures.map(|p| Cell::measured(quantile(values, p)));
+            let figures = figures.map(|p| Cell::number(quantile(values, p), provenance(row)));
             table.row(
                 [
                     Cell::words(&row.test.label),

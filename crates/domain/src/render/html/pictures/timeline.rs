@@ -69,7 +69,7 @@ pub(in super::super) fn timeline(test: &TestReport, run: &RunReport) -> Figure {
     }
     Figure {
         id: format!("run-{}-{}", test.id, run.run),
-        title: format!("Run {}", run.run),
+        title: format!("Test {}, run {}", test.id, run.run),
         lead: lead(run),
         drawings: both(|layout| draw(layout, test, run)),
         keys: keys(has_requests, run.solo_total_s.is_some()),
@@ -110,10 +110,17 @@ fn keys(has_requests: bool, has_solo: bool) -> Vec<Key> {
             text: "receiving tokens",
         });
     }
-    keys.push(Key {
-        class: "k-track",
-        text: "the agent\u{2019}s own time",
-    });
+    if has_requests {
+        keys.push(Key {
+            class: "k-track",
+            text: "the agent\u{2019}s own time",
+        });
+    } else {
+        keys.push(Key {
+            class: "k-prefill",
+            text: "the agent\u{2019}s whole time",
+        });
+    }
     if has_solo && has_requests {
         keys.push(Key {
             class: "k-alone",
@@ -287,7 +294,13 @@ fn together(svg: &mut Svg, plot: &Plot, index: usize, agent: &AgentRun) {
             format!(", slowdown {}", text(slowdown))
         });
         let tip = format!("{} together: {} s{slowdown}", agent.agent, text(duration));
-        svg.rect("track", (start, y), (end - start, BAR), 3.0, Some(&tip));
+        // A bar that holds nothing is itself what is to be seen.
+        let class = if agent.requests.is_empty() {
+            "whole"
+        } else {
+            "track"
+        };
+        svg.rect(class, (start, y), (end - start, BAR), 3.0, Some(&tip));
     }
     for request in requests() {
         bars(svg, plot, (from, y), request, (agent, "together"));
