@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 
 use crate::report::{AgentConfig, AgentOptions, TestReport};
 
+/// Most characters of a label in a spec.
+const MAX_LABEL: usize = 120;
+
 /// What a phase of a spec says, in the order in which people write it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Value", try_from = "Value")]
@@ -20,7 +23,11 @@ pub struct PhaseTable {
 impl PhaseTable {
     /// The phase that repeats a test.
     pub(super) fn of(test: &TestReport) -> Self {
-        let mut keys = vec![("label".to_owned(), json!(test.label))];
+        let mut keys = Vec::new();
+        let label = label(&test.label);
+        if !label.is_empty() {
+            keys.push(("label".to_owned(), json!(label)));
+        }
         let (mut agents, mut baseline) = (Vec::new(), Vec::new());
         let shared = |of: Option<&AgentConfig>| of.map(|agent| options(&agent.options));
         match test.scenario.as_str() {
@@ -57,6 +64,16 @@ impl PhaseTable {
             baseline,
         }
     }
+}
+
+/// A label as a spec takes it: one line of so many characters. That of an import may hold anything.
+fn label(text: &str) -> String {
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MAX_LABEL)
+        .collect();
+    line.trim().to_owned()
 }
 
 /// Every agent by itself; the model only where they differ.

@@ -8,6 +8,7 @@
 )]
 
 mod hostile;
+mod ours;
 mod printed;
 mod round_trip;
 mod support;

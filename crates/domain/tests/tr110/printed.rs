@@ -134,7 +134,11 @@ fn printed_figures_that_do_not_follow_from_the_data() {
     );
     // 3.3.4 prints 101.3 s and 201.1 s for test 108, and finds 1.5 s of overhead between them.
     near(mean("108", |run| run.wall_s), 56.8, 0.1);
-    near(mean("108", |run| run.tr110.as_ref()?.sequential_estimated_s), 112.8, 0.1);
+    near(
+        mean("108", |run| run.tr110.as_ref()?.sequential_estimated_s),
+        112.8,
+        0.1,
+    );
     // 3.3.2 prints 2204, 1987 and 2456 tokens for three runs of test 105, and calls temperature the
     // cause of -11.57 tokens/s. One request of run 4 has no answer and was averaged as a zero.
     let zeroed = finding(&report, "zeroed_requests");

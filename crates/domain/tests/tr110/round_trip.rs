@@ -10,8 +10,7 @@ use chimera_domain::tr110::{self, RunPath};
 use crate::support::{about, imported, metrics, of_test_one};
 
 #[path = "../report/support.rs"]
-#[expect(dead_code, reason = "shared with the tests of the report")]
-mod world;
+pub(crate) mod world;
 
 /// Every `metrics.json` that a report is written as, read back.
 fn again(report: &Report) -> Report {

@@ -7,6 +7,7 @@
 )]
 
 mod bundles;
+mod imports;
 mod judge;
 mod probe;
 mod servers;
