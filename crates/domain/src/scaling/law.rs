@@ -87,24 +87,30 @@ impl Law {
         }
     }
 
-    /// The law at each of the levels, for a scale of 1. *Shape*: levels rise.
-    fn curve(self, shape: [f64; 2], levels: impl Iterator<Item = u32>) -> Vec<f64> {
-        let [first, second] = shape;
+    /// Calls `each` with the law at each of the levels, for a scale of 1. *Shape*: levels rise.
+    ///
+    /// Nothing is allocated: a fit with its resamples evaluates a law some million times.
+    fn curve(
+        self,
+        [first, second]: [f64; 2],
+        levels: impl Iterator<Item = u32>,
+        mut each: impl FnMut(f64),
+    ) {
         if self == Self::ClosedQueueMva {
-            return mva(first.exp_m1(), levels);
+            return mva(first.exp_m1(), levels, each);
         }
-        let at = |agents: u32| {
+        let exp = first.exp();
+        for agents in levels {
             let n = f64::from(agents);
-            match self {
+            each(match self {
                 Self::ClosedQueue => (n / first).min(1.0),
                 Self::Amdahl => n / (1.0 + first * (n - 1.0)),
-                Self::Usl => n / (1.0 + first * (n - 1.0) + second.powi(2) * n * (n - 1.0)),
+                Self::Usl => n / (1.0 + first * (n - 1.0) + second * second * n * (n - 1.0)),
                 Self::Power => n.powf(first),
                 // The recursion above has no closed form for one level.
-                Self::Exponential | Self::ClosedQueueMva => -(-n / first.exp()).exp_m1(),
-            }
-        };
-        levels.map(at).collect()
+                Self::Exponential | Self::ClosedQueueMva => -(-n / exp).exp_m1(),
+            });
+        }
     }
 
     /// The best scale and shape for these means by least squares.
@@ -113,16 +119,27 @@ impl Law {
     /// shape is searched. *Source*: Golub and Pereyra (1973), variable projection.
     pub(super) fn fit(self, means: &[Mean]) -> Fitted {
         let most = means.last().map_or(1.0, |mean| f64::from(mean.agents));
+        // Two passes: squares as a difference of sums would leave rounding where the fit is exact.
+        let scale_of = |shape: [f64; 2]| -> f64 {
+            let (mut along, mut own, mut at) = (0.0, 0.0, means.iter());
+            self.curve(shape, means.iter().map(|mean| mean.agents), |f| {
+                if let Some(mean) = at.next() {
+                    along += mean.runs * f * mean.mean;
+                    own += mean.runs * f * f;
+                }
+            });
+            along / own
+        };
         let project = |shape: [f64; 2]| -> (f64, f64) {
-            let curve = self.curve(shape, means.iter().map(|mean| mean.agents));
-            let (mut along, mut own) = (0.0, 0.0);
-            for (mean, f) in means.iter().zip(&curve) {
-                along += mean.runs * f * mean.mean;
-                own += mean.runs * f * f;
-            }
-            let scale = along / own;
-            let off = |(mean, f): (&Mean, &f64)| mean.runs * (mean.mean - scale * f).powi(2);
-            (scale, means.iter().zip(&curve).map(off).sum())
+            let scale = scale_of(shape);
+            let (mut squares, mut at) = (0.0, means.iter());
+            self.curve(shape, means.iter().map(|mean| mean.agents), |f| {
+                if let Some(mean) = at.next() {
+                    let off = mean.mean - scale * f;
+                    squares += mean.runs * off * off;
+                }
+            });
+            (scale, squares)
         };
         let one = |bounds: [f64; 2]| {
             let (x, squares) = smallest(bounds, &mut |x| project([x, 0.0]).1);
@@ -148,28 +165,26 @@ impl Law {
 }
 
 /// Throughput of one queue of service time 1 and a delay, for each number of customers.
-fn mva(delay: f64, levels: impl Iterator<Item = u32>) -> Vec<f64> {
+fn mva(delay: f64, levels: impl Iterator<Item = u32>, mut each: impl FnMut(f64)) {
     let (mut customers, mut queue, mut throughput) = (0, 0.0, 0.0);
-    levels
-        .map(|level| {
-            while customers < level {
-                customers += 1;
-                let residence = 1.0 + queue;
-                throughput = f64::from(customers) / (residence + delay);
-                queue = throughput * residence;
-            }
-            throughput
-        })
-        .collect()
+    for level in levels {
+        while customers < level {
+            customers += 1;
+            let residence = 1.0 + queue;
+            throughput = f64::from(customers) / (residence + delay);
+            queue = throughput * residence;
+        }
+        each(throughput);
+    }
 }
 
 impl Fitted {
     /// The total of 0, 1, .. `most` agents.
     pub(super) fn totals(&self, most: u32) -> Vec<f64> {
-        let curve = self.law.curve(self.shape, 1..=most);
-        std::iter::once(0.0)
-            .chain(curve.into_iter().map(|f| f * self.scale))
-            .collect()
+        let mut totals = vec![0.0];
+        let law = self.law;
+        law.curve(self.shape, 1..=most, |f| totals.push(f * self.scale));
+        totals
     }
 
     /// The numbers of the law, by the names in its definition.

@@ -4,8 +4,11 @@
 //! first the best of the second. That is slower than a method that moves both at once, and cannot be
 //! lost in the curved valleys of sums of squares.
 
-/// Points of the grid.
+/// Points of the grid for one variable.
 const GRID: u32 = 32;
+/// Points of the grids for two. Nested searches multiply, and along the second the valley is alone.
+const OUTER: u32 = 16;
+const INNER: u32 = 8;
 /// Steps of Brent's method at most. It needs about fifteen.
 const STEPS: u32 = 60;
 /// Where it stops, as a part of the width of the search.
@@ -16,12 +19,16 @@ const GOLDEN: f64 = 0.381_966_011_250_105;
 /// Where `f` is smallest within the bounds, and its value there.
 ///
 /// *Source*: Brent (1973), chapter 5, after a grid.
-pub(super) fn smallest([low, high]: [f64; 2], f: &mut dyn FnMut(f64) -> f64) -> (f64, f64) {
+pub(super) fn smallest(bounds: [f64; 2], f: &mut dyn FnMut(f64) -> f64) -> (f64, f64) {
+    search(bounds, GRID, f)
+}
+
+fn search([low, high]: [f64; 2], grid: u32, f: &mut dyn FnMut(f64) -> f64) -> (f64, f64) {
     let width = high - low;
-    let step = width / f64::from(GRID);
+    let step = width / f64::from(grid);
     let mut best = (low, f(low));
-    for at in 1..=GRID {
-        let x = if at == GRID {
+    for at in 1..=grid {
+        let x = if at == grid {
             high
         } else {
             low + step * f64::from(at)
@@ -43,8 +50,8 @@ pub(super) fn smallest_of_two(
     second: [f64; 2],
     f: &dyn Fn(f64, f64) -> f64,
 ) -> ([f64; 2], f64) {
-    let inner = |x: f64| smallest(second, &mut |y| f(x, y));
-    let (x, value) = smallest(first, &mut |x| inner(x).1);
+    let inner = |x: f64| search(second, INNER, &mut |y| f(x, y));
+    let (x, value) = search(first, OUTER, &mut |x| inner(x).1);
     ([x, inner(x).0], value)
 }
 

@@ -214,7 +214,7 @@ fn it_stands_in_json_and_returns() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(4))]
 
     #[test]
     fn the_order_of_the_points_changes_nothing(
