@@ -3,8 +3,13 @@
 //! Pure: [`files`] returns paths and bytes, the caller writes them. All numbers go through
 //! [`crate::report::number`]; units stand in the headers; what was not measured is a dash.
 
+mod comparison;
 mod csv;
+mod gate;
+mod extra;
+mod html;
 mod markdown;
+mod statistics;
 mod summary;
 mod table;
 mod topology;
@@ -13,8 +18,12 @@ mod tr110;
 use serde::Serialize;
 
 use crate::report::{AgentOutputs, Report, RunReport, TestReport, schema};
+use crate::tables;
 
+pub use comparison::comparison_markdown;
 pub use csv::runs_csv;
+pub use html::report_html;
+pub use gate::{gate_junit, gate_markdown};
 pub use markdown::report_markdown;
 pub use summary::{summary_json, summary_markdown};
 pub use tr110::{agent_report_markdown, combined_report_markdown, metrics_json};
@@ -28,6 +37,9 @@ pub enum RenderError {
     /// A table has no CSV.
     #[error("a part of the report cannot be written as CSV")]
     Csv(#[from] ::csv::Error),
+    /// The page cannot be filled in.
+    #[error("a part of the report cannot be written as HTML")]
+    Html(#[from] minijinja::Error),
 }
 
 /// A file to be written: its path relative to the output folder, and its content.
@@ -42,6 +54,8 @@ pub fn files(report: &Report, outputs: &[AgentOutputs]) -> Result<Vec<File>, Ren
         ("report.json".to_owned(), report_json(report)?),
         ("report.schema.json".to_owned(), json(&schema())?),
         ("report.md".to_owned(), report_markdown(report).into_bytes()),
+        ("report.html".to_owned(), report_html(report)?.into_bytes()),
+        ("tables.json".to_owned(), json(&tables::all(report))?),
         ("runs.csv".to_owned(), runs_csv(report)?),
     ];
     for test in &report.tests {

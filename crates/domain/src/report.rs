@@ -13,7 +13,9 @@ mod aggregate;
 mod build;
 mod environment;
 mod facts;
+pub mod findings;
 mod host;
+mod imported;
 pub mod number;
 mod topology;
 mod types;
@@ -22,6 +24,8 @@ mod verdict;
 pub use aggregate::{AgentAggregate, Aggregate, Distributions};
 pub use build::{AgentOutputs, BuildError, Built, Input, Integrity, build, build_counted, outputs};
 pub use environment::{Engine, Environment, Instance};
+pub use findings::{Evidence, Finding};
+pub use imported::{AgentOptions, ImportedFrom, Tr110Agent, Tr110Run};
 pub(crate) use topology::part;
 pub use topology::{
     Difference, DifferenceMethod, TopologyArm, TopologyGroup, TopologyPair, TopologyVerdict,

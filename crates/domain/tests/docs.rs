@@ -1,5 +1,8 @@
 //! The documents say what the code does: every figure of a report stands in `docs/metrics.md`.
+use chimera_domain::gate::Quantity;
+use chimera_domain::metric::Metric;
 use chimera_domain::report::schema;
+use chimera_domain::scaling::Law;
 use serde_json::Value;
 
 const METRICS: &str = include_str!("../../../docs/metrics.md");
@@ -37,5 +40,18 @@ fn every_figure_of_a_report_is_explained() {
     assert!(
         missing.is_empty(),
         "docs/metrics.md does not explain {missing:?}"
+    );
+}
+
+#[test]
+fn everything_that_can_be_named_is_explained() {
+    let laws = Law::ALL.map(|law| serde_json::to_value(law).unwrap());
+    let mut names: Vec<&str> = Quantity::all().map(Quantity::name).collect();
+    names.extend(Metric::ALL.map(Metric::name));
+    names.extend(laws.iter().filter_map(Value::as_str));
+    names.retain(|name| !METRICS.contains(&format!("`{name}`")));
+    assert!(
+        names.is_empty(),
+        "docs/metrics.md does not explain {names:?}"
     );
 }

@@ -2,17 +2,24 @@
 //! streams alone and writes its bundle.
 //!
 //! - [`ingest`]: streams to records. [`records`]: records to a report.
+//! - [`table`]: its requests as Parquet.
 //! - [`bundle`]: both in a folder that can be verified and replayed offline.
+//! - [`history`]: which reports this machine has written, in SQLite.
 //! - `watcher`: when to analyse. `store`, `grpc`: who asks for reports.
 
 pub mod bundle;
 mod config;
 mod error;
 mod grpc;
+pub mod history;
 pub mod ingest;
 pub mod records;
 mod store;
+pub mod table;
 mod watcher;
+
+#[cfg(test)]
+mod sample;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

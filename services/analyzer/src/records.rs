@@ -13,6 +13,8 @@ use chimera_wire::codec::StreamHash;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::table::{EVENTS_PARQUET, events_parquet};
+
 /// Why no report came of the records.
 #[derive(Debug, Error)]
 pub enum ReportError {
@@ -22,6 +24,9 @@ pub enum ReportError {
     /// A part has no textual form.
     #[error("the report cannot be written out")]
     Render(#[from] render::RenderError),
+    /// The table of requests cannot be written.
+    #[error("the table of requests cannot be written")]
+    Table(#[from] parquet::errors::ParquetError),
 }
 
 /// A message that could not be decoded. It is kept in the dead-letter stream, here only counted.
@@ -67,7 +72,9 @@ impl Records {
     pub fn render(&self, environment: &Environment) -> Result<Rendered, ReportError> {
         let built = report::build_counted(&self.input(environment))?;
         let outputs = report::outputs(&self.control, &self.events)?;
-        let files = render::files(&built.report, &outputs)?;
+        let mut files = render::files(&built.report, &outputs)?;
+        files.push((EVENTS_PARQUET.to_owned(), events_parquet(&built.report)?));
+        files.sort();
         Ok(Rendered {
             report: built.report,
             files,

@@ -17,6 +17,15 @@ use clap_complete::Shell;
 
 use crate::engines::{Choice, Sources};
 
+mod judge;
+
+pub(crate) use judge::options;
+pub use judge::{CompareArgs, GateArgs};
+
+mod study;
+
+pub use study::{AdviseArgs, ImportArgs, ImportLayout, PlaybookFormat, Tr110Args};
+
 /// Where a coordinator listens unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7070";
 /// Where an analyzer listens unless told otherwise.
@@ -74,10 +83,18 @@ pub enum Command {
     Workers(WorkersArgs),
     /// Show the report of an experiment, from the analyzer or from a folder
     Report(ReportArgs),
+    /// Read what another tool measured into the same reports
+    Import(ImportArgs),
+    /// Say which configuration to take for which goal, from a report's measured results
+    Advise(AdviseArgs),
     /// Compute a bundle's report again from its records alone, and compare the bytes
     Replay(ReplayArgs),
     /// Check that a bundle is as it was written and as it computes
     Verify(VerifyArgs),
+    /// Compare two results: what differs, and whether it is more than noise
+    Compare(CompareArgs),
+    /// Exit with 1 if a result misses its thresholds or falls behind a baseline
+    Gate(GateArgs),
     /// Measure one engine instance quickly, without any service
     Probe(ProbeArgs),
     /// Say what this machine lacks for `chimera bench`, and how to get it

@@ -5,16 +5,21 @@
 //!   leaves behind when it is cut short.
 //! - `dry_run`: the plan of an experiment, told without starting anything.
 //! - `remote`: a coordinator or an analyzer that runs elsewhere. `progress`: how far it is.
-//! - `report`: results read again, from a bundle or a server. `table`: them on a terminal.
+//! - `report`: results read again, from a bundle or a server. `table`: them on a terminal. `judge`:
+//!   two of them compared, or one held to thresholds.
+//! - `import`: what another tool measured. `advise`: which configuration to take.
 //! - `spec_file`: a spec, read and checked.
 //! - `probe`: one instance, quickly. `doctor`: what this machine lacks.
 
+mod advise;
 pub mod args;
 mod bench;
 mod doctor;
 mod dry_run;
 mod engines;
+mod import;
 mod job;
+mod judge;
 mod output;
 mod probe;
 mod progress;
@@ -61,8 +66,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             block_on(Threads::One, &quiet, remote::workers(&args.server, json))
         }
         Command::Report(args) => block_on(Threads::One, &quiet, report::report(args, json)),
+        Command::Import(args) => import::run(args, json),
+        Command::Advise(args) => advise::run(args, json),
         Command::Replay(args) => report::replay(args, json),
         Command::Verify(args) => report::verify(args, json),
+        Command::Compare(args) => judge::compare_reports(args, json),
+        Command::Gate(args) => judge::gate(args, json),
         Command::Probe(args) => block_on(Threads::One, &quiet, probe::run(args, json)),
         Command::Doctor(_) => block_on(Threads::One, &quiet, doctor::run(json)),
         Command::Completions(args) => {

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use chimera_runtime::exit::UsageError;
 use serde::Serialize;
 
 /// Whether anybody still reads.
@@ -68,6 +69,56 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Writes files into a folder so that it has its name only once all of them are whole and on disk.
+///
+/// # Errors
+/// When the folder exists, which is the caller's to change, or the disk refuses.
+pub(crate) fn write_folder(target: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
+    refuse_existing(target)?;
+    let parent = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    // Removed again unless it is given its name: a failure leaves nothing behind.
+    let draft = tempfile::Builder::new()
+        .prefix(".chimera-")
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot write in {}", parent.display()))?;
+    let folder = draft.path().join("whole");
+    std::fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        let write = || {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            let mut file = File::create(&path)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    refuse_existing(target)?;
+    std::fs::rename(&folder, target)
+        .and_then(|()| File::open(parent)?.sync_all())
+        .with_context(|| format!("cannot give {} its name", target.display()))
+}
+
+/// Refuses to write over results.
+///
+/// # Errors
+/// When something has this name.
+pub(crate) fn refuse_existing(target: &Path) -> Result<(), UsageError> {
+    if target.symlink_metadata().is_ok() {
+        return Err(UsageError(format!(
+            "{} exists: give a folder that does not, results are never written over",
+            target.display()
+        )));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +132,23 @@ mod tests {
         assert!(!partial(&path).exists());
         let error = write_file(&dir.path().join("no/such/a.json"), b"").unwrap_err();
         assert!(error.to_string().starts_with("cannot write "), "{error}");
+    }
+
+    #[test]
+    fn a_folder_has_its_name_only_when_whole_and_is_never_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("results/one");
+        let files = [("a/b.json".to_owned(), b"{}".to_vec())];
+        write_folder(&target, &files).unwrap();
+        assert_eq!(std::fs::read(target.join("a/b.json")).unwrap(), b"{}");
+        let error = write_folder(&target, &files).unwrap_err();
+        assert_eq!(chimera_runtime::exit::code(&error), 64, "{error}");
+        // A file in the way of a folder fails, and leaves nothing behind.
+        let bad = [("a".to_owned(), Vec::new()), ("a/b".to_owned(), Vec::new())];
+        write_folder(&dir.path().join("results/two"), &bad).unwrap_err();
+        let left = std::fs::read_dir(dir.path().join("results"))
+            .unwrap()
+            .count();
+        assert_eq!(left, 1);
     }
 }

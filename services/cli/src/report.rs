@@ -86,6 +86,29 @@ fn from_folder(folder: &Path) -> anyhow::Result<Vec<u8>> {
     }
 }
 
+/// The report of a folder, or the report that is this file.
+///
+/// # Errors
+/// When neither is there, or it is no report that this version reads.
+pub(crate) fn read(target: &Path) -> anyhow::Result<Report> {
+    let bytes = if target.is_dir() {
+        from_folder(target)?
+    } else if target.is_file() {
+        std::fs::read(target).with_context(|| format!("cannot read {}", target.display()))?
+    } else {
+        return Err(UsageError(format!(
+            "there is neither a folder nor a file {}",
+            target.display()
+        ))
+        .into());
+    };
+    parse(&bytes).with_context(|| format!("cannot use {}", target.display()))
+}
+
+/// The report in these bytes.
+///
+/// # Errors
+/// When they are none, or one that this version cannot read.
 fn parse(bytes: &[u8]) -> anyhow::Result<Report> {
     #[derive(Deserialize)]
     struct Versioned {

@@ -30,7 +30,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Checked> {
 
 /// The text of a spec; `-` is standard input. Longer texts than a spec may have are cut, so that the
 /// check refuses them by their length.
-fn text_of(path: &Path) -> anyhow::Result<String> {
+pub(crate) fn text_of(path: &Path) -> anyhow::Result<String> {
     let limit = spec::MAX_TEXT_BYTES as u64 + 1;
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {

@@ -54,6 +54,26 @@ pub(crate) fn print_files(folder: &Path, out: &mut impl Write) -> io::Result<()>
     )
 }
 
+/// Writes what the data show, a sentence each.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub(crate) fn print_findings(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    let width = if io::stdout().is_terminal() {
+        Table::new().width().unwrap_or(WIDTH).max(MIN_WIDTH)
+    } else {
+        WIDTH
+    };
+    writeln!(out, "\nWhat the data show:")?;
+    for finding in &report.findings {
+        writeln!(out, "{}", wrap(&format!("  {}", finding.sentence), width))?;
+    }
+    Ok(())
+}
+
 /// What is written on.
 #[derive(Debug, Clone, Copy)]
 struct Paper {

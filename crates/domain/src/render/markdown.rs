@@ -1,10 +1,12 @@
 //! `report.md`: the experiment for a person who has never seen one.
 
+use super::extra;
 use super::summary::{body, title};
 use super::table::{Table, escape};
 use super::topology;
 use crate::report::number::{opt, percent, text, with_interval};
 use crate::report::{Environment, OutcomeState, Report};
+use crate::tables;
 
 const HOW_TO_READ: &str = "\
 ## How to read it
@@ -31,6 +33,7 @@ const PROVENANCE: &str = "\
 - **measured**: computed from time stamps and token counts of this session alone.
 - **derived**: passed through a model fitted to this session's own solo requests (used where an agent wrote more
   or less together than alone: the gain is then per unit of work).
+- **imported**: stated by another tool's files, or computed from them by the formula of the figure.
 - **estimated**: rests on a premise that could not be checked here.
 - **not measured**: there is no number; the reason stands beside it. A dash is never a zero.
 
@@ -71,15 +74,20 @@ pub fn report_markdown(report: &Report) -> String {
         ));
     }
     out.push('\n');
+    out.push_str(&extra::source(report));
+    out.push_str(&extra::findings(report));
     out.push_str(HOW_TO_READ);
     out.push_str(&topology::section(report.topology.as_ref()));
     for test in &report.tests {
         out.push_str(&format!("## {}\n\n", escape(&title(test))));
         out.push_str(&body(test));
     }
+    out.push_str(&extra::tables(&tables::all(report)));
     out.push_str(PROVENANCE);
     out.push_str(&environment(&report.environment));
-    out.push_str(&data(report));
+    if report.source.is_none() {
+        out.push_str(&data(report));
+    }
     out
 }
 
@@ -208,6 +216,8 @@ fn data(report: &Report) -> String {
         v.stray_dropped,
         v.dead_letters,
         report.experiment,
-        report.seed,
+        report
+            .seed
+            .map_or_else(|| "not known".to_owned(), |seed| seed.to_string()),
     )
 }

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use super::RenderError;
+use super::statistics::statistics_of;
 use super::table::Table;
+use crate::quality::Quality;
 use crate::report::number::{opt, percent, text, with_interval};
 use crate::report::{RunReport, TestReport};
-use crate::stats::{Distribution, Summary};
+use crate::stats::{self, Distribution, Summary};
 
 /// `summary.json`: the test without its runs' details, one line per run, everything aggregated.
 ///
@@ -75,6 +77,8 @@ pub(super) fn body(test: &TestReport) -> String {
     out.push_str(&invalid_runs(&test.runs));
     out.push_str("**Agents over the valid runs** (mean, 95 % interval)\n\n");
     out.push_str(&agent_means(test));
+    out.push_str("**What the agents wrote** (valid runs)\n\n");
+    out.push_str(&written(test));
     out.push_str("**All statistics over the valid runs**\n\n");
     out.push_str(&statistics(test));
     out.push_str("**All requests of the valid runs**\n\n");
@@ -96,19 +100,24 @@ fn agents(test: &TestReport) -> String {
         "Seed",
     ]);
     let asked = |value: Option<u32>| value.map_or_else(|| "engine's".to_owned(), |v| v.to_string());
+    let sampled = |value: Option<String>| value.unwrap_or_else(|| "engine's".to_owned());
     for agent in &test.agents {
         let options = &agent.options;
         table.row([
             agent.agent.to_string(),
             agent.role.to_string(),
             agent.engine.as_str().to_owned(),
-            agent.model.clone(),
-            options.num_ctx.to_string(),
-            options.num_predict.to_string(),
+            agent.model.clone().unwrap_or_else(|| "-".to_owned()),
+            asked(options.num_ctx),
+            asked(options.num_predict),
             asked(options.num_thread),
             asked(options.num_gpu),
-            options.temperature.to_string(),
-            options.seed.to_string(),
+            sampled(
+                options
+                    .temperature
+                    .map(|temperature| temperature.to_string()),
+            ),
+            sampled(options.seed.map(|seed| seed.to_string())),
         ]);
     }
     table.finish("No agents.")
@@ -220,6 +229,64 @@ fn agent_means(test: &TestReport) -> String {
     table.finish("No valid run.")
 }
 
+/// The reports of the valid runs, judged; in a sentence where there is none.
+fn written(test: &TestReport) -> String {
+    let mut table = Table::new(&[
+        "Agent",
+        "Quality, 0 to 1",
+        "Words",
+        "Figures in the data of those stated",
+        "Citations",
+        "Technical words per 100",
+        "Cut at the token budget",
+        "Quality-adjusted tokens/s",
+    ]);
+    for aggregate in &test.aggregate.agents {
+        let own = || {
+            let runs = test.runs.iter().filter(|run| run.valid);
+            runs.flat_map(|run| &run.agents)
+                .filter(|agent| agent.agent == aggregate.agent)
+        };
+        let texts: Vec<&Quality> = own().filter_map(|a| a.quality.value.as_ref()).collect();
+        if texts.is_empty() {
+            continue;
+        }
+        let mean_of = |of: fn(&Quality) -> Option<f64>| {
+            opt(stats::mean(
+                &texts.iter().filter_map(|text| of(text)).collect::<Vec<_>>(),
+            ))
+        };
+        let adjusted: Vec<f64> = own()
+            .filter_map(|agent| agent.quality.adjusted_tokens_per_s)
+            .collect();
+        let sum =
+            |of: fn(&Quality) -> Option<u32>| -> Option<u32> { texts.iter().map(|t| of(t)).sum() };
+        let stated = sum(|text| Some(text.numbers_stated)).unwrap_or(0);
+        let cut = texts
+            .iter()
+            .filter(|text| text.cut_at_budget == Some(true))
+            .count();
+        table.row([
+            aggregate.agent.to_string(),
+            mean(&aggregate.quality),
+            mean_of(|text| Some(f64::from(text.words))),
+            sum(|text| text.numbers_in_data).map_or_else(
+                || format!("- of {stated}"),
+                |found| format!("{found} of {stated}"),
+            ),
+            mean_of(|text| Some(f64::from(text.citations))),
+            mean_of(|text| text.technical_per_100_words),
+            format!("{cut} of {}", texts.len()),
+            opt(stats::mean(&adjusted)),
+        ]);
+    }
+    let why = test.aggregate.quality.reason.as_deref();
+    table.finish(&format!(
+        "Not judged: {}.",
+        why.unwrap_or("no reason is recorded")
+    ))
+}
+
 fn statistics(test: &TestReport) -> String {
     let mut table = Table::new(&[
         "Statistic",
@@ -230,42 +297,7 @@ fn statistics(test: &TestReport) -> String {
         "95 % interval",
         "Provenance",
     ]);
-    let a = &test.aggregate;
-    for (name, summary) in [
-        ("Concurrency gain", &a.concurrency_gain),
-        ("Raw gain", &a.raw_gain),
-        ("Gain per unit of work", &a.work_gain),
-        ("Parallel efficiency", &a.parallel_efficiency),
-        ("Aggregate tokens/s", &a.aggregate_tokens_per_s),
-        ("Solo tokens/s", &a.solo_tokens_per_s),
-        ("Throughput ratio", &a.throughput_ratio),
-        ("Wall s", &a.wall_s),
-        ("Solo total s", &a.solo_total_s),
-        ("Slowdown", &a.slowdown),
-        ("Overlap fraction", &a.overlap_fraction),
-        ("Idle tail s", &a.idle_tail_s),
-        ("Fairness (Jain)", &a.fairness),
-        ("TR110 speedup (balance)", &a.tr110_speedup),
-        ("TR110 efficiency (balance)", &a.tr110_efficiency),
-        ("Start skew ms", &a.start_skew_ms),
-        ("Harness overhead ms", &a.harness_overhead_ms),
-        ("Queue wait s", &a.queue_wait_s),
-        ("TTFT together ms", &a.ttft_ms),
-        ("TTFT alone ms", &a.ttft_solo_ms),
-        ("E2E together ms", &a.e2e_ms),
-        ("E2E alone ms", &a.e2e_solo_ms),
-        ("TPOT together ms", &a.tpot_ms),
-        ("TPOT alone ms", &a.tpot_solo_ms),
-        ("Decode together tokens/s", &a.decode_tokens_per_s),
-        ("Decode alone tokens/s", &a.decode_solo_tokens_per_s),
-        ("Engine: load ms", &a.engine_load_ms),
-        ("Engine: prefill together ms", &a.engine_prompt_eval_ms),
-        ("Engine: prefill alone ms", &a.engine_prompt_eval_solo_ms),
-        ("Engine: decode together ms", &a.engine_eval_ms),
-        ("Engine: decode alone ms", &a.engine_eval_solo_ms),
-        ("Engine: decode together tokens/s", &a.engine_tokens_per_s),
-        ("Engine: decode alone tokens/s", &a.engine_solo_tokens_per_s),
-    ] {
+    for (name, summary) in statistics_of(&test.aggregate) {
         let interval = summary.ci95.map_or_else(
             || "-".to_owned(),
             |[low, high]| format!("{} to {}", opt(Some(low)), opt(Some(high))),

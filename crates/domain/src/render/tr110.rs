@@ -12,10 +12,11 @@ use super::RenderError;
 use super::table::Table;
 use crate::report::number::{opt, text};
 use crate::report::{AgentConfig, AgentOutputs, AgentRun, RequestReport, RunReport, TestReport};
-use crate::stats::{mean, quantile};
+use crate::stats::quantile;
+use crate::tr110::figures::{self, throughput, ttft_ms};
 
-/// TR110's rule, as its data shows it: contention wherever its speed-up is below this.
-const TR110_CONTENTION_BELOW: f64 = 1.5;
+/// What a figure of an imported run is.
+const AS_STATED: &str = "as the imported file states it";
 
 /// `metrics.json` of one run.
 ///
@@ -26,13 +27,14 @@ pub fn metrics_json(test: &TestReport, run: &RunReport) -> Result<Value, RenderE
     for (agent, config) in run.agents.iter().zip(&test.agents) {
         root.insert(agent.agent.to_string(), agent_object(agent, config)?);
     }
-    root.insert("summary".to_owned(), Value::Object(summary(run)));
+    root.insert("summary".to_owned(), Value::Object(summary(test, run)));
     for agent in &run.agents {
         root.insert(
             format!("{}_execution_time", agent.agent),
             json!(agent.duration_s),
         );
     }
+    let imported = run.tr110.is_some();
     root.insert(
         "chimera".to_owned(),
         json!({
@@ -44,8 +46,12 @@ pub fn metrics_json(test: &TestReport, run: &RunReport) -> Result<Value, RenderE
                     not gain; see run.concurrency_gain",
                 "sequential_estimated_time": "TR110's term: the sum of the durations while together; \
                     the measured solo time is run.solo_total_s",
-                "ttft_ms": "client: request sent to first content token received",
-                "tokens_per_second": "client: (output tokens - 1) / (last token - first token)",
+                "ttft_ms": if imported { AS_STATED } else {
+                    "client: request sent to first content token received"
+                },
+                "tokens_per_second": if imported { AS_STATED } else {
+                    "client: (output tokens - 1) / (last token - first token)"
+                },
                 "throughput_delta": "second agent minus first",
                 "ttft_delta_ms": "first agent minus second",
                 "resource_contention_detected": "TR110's rule: concurrency_speedup < 1.5",
@@ -61,96 +67,115 @@ fn values(agent: &AgentRun, of: fn(&RequestReport) -> Option<f64>) -> Vec<f64> {
     agent.requests.iter().filter_map(of).collect()
 }
 
-fn mean_ttft_ms(agent: &AgentRun) -> Option<f64> {
-    mean(&values(agent, |request| request.ttft_ms))
-}
-
-fn mean_rate(agent: &AgentRun) -> Option<f64> {
-    mean(&values(agent, |request| request.decode_tokens_per_s))
-}
-
 fn p95(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     quantile(&values, 0.95)
 }
 
 fn agent_object(agent: &AgentRun, config: &AgentConfig) -> Result<Value, RenderError> {
+    // What an imported run states of its requests stays as stated: they are not there one by one.
+    let stated = agent.tr110.as_ref();
     // What the requests took in all; unknown as soon as one is.
     let asking: Option<f64> = agent.requests.iter().map(|r| r.done_ms.or(r.e2e_ms)).sum();
-    let failed = agent.failure.as_ref();
-    let summary = failed.map_or_else(
-        || "Execution completed".to_owned(),
-        |failure| {
-            format!(
-                "Execution not completed: {}: {}",
-                failure.label, failure.detail
-            )
-        },
+    let requests = stated.map_or_else(
+        || json!(agent.requests.len()),
+        |stated| json!(stated.requests),
+    );
+    let ttft_p95 = stated.map_or_else(
+        || p95(values(agent, |request| request.ttft_ms)),
+        |stated| stated.ttft_p95_ms,
+    );
+    let rate_p95 = stated.map_or_else(
+        || p95(values(agent, |request| request.decode_tokens_per_s)),
+        |stated| stated.tokens_per_s_p95,
     );
     Ok(json!({
-        "agent_type": agent.role,
+        "agent_type": config
+            .stated_type
+            .as_ref()
+            .map_or_else(|| agent.role.to_string(), Clone::clone),
         "model": config.model,
         "configuration": serde_json::to_value(&config.options)?,
         "aggregate_metrics": {
-            "total_requests": agent.requests.len(),
-            "total_duration_ms": asking,
+            "total_requests": requests,
+            "total_duration_ms": stated.map_or(asking, |stated| stated.requests_ms),
             "total_tokens_generated": agent.output_tokens,
-            "average_ttft_ms": mean_ttft_ms(agent),
-            "average_tokens_per_second": mean_rate(agent),
-            "p95_ttft_ms": p95(values(agent, |request| request.ttft_ms)),
-            "p95_tokens_per_second": p95(values(agent, |request| request.decode_tokens_per_s)),
+            "average_ttft_ms": ttft_ms(agent),
+            "average_tokens_per_second": throughput(agent),
+            "p95_ttft_ms": ttft_p95,
+            "p95_tokens_per_second": rate_p95,
             "average_gpu_utilization": null,
             "peak_gpu_memory_gb": null,
             "peak_gpu_temperature_c": null,
         },
-        "execution_summary": summary,
+        "execution_summary": execution_summary(agent),
     }))
 }
 
-fn summary(run: &RunReport) -> Map<String, Value> {
+/// `None`: an imported run does not say.
+fn execution_summary(agent: &AgentRun) -> Option<String> {
+    if let Some(failure) = &agent.failure {
+        return Some(format!(
+            "Execution not completed: {}: {}",
+            failure.label, failure.detail
+        ));
+    }
+    let completed = match &agent.tr110 {
+        Some(stated) => stated.completed?,
+        None => true,
+    };
+    let words = if completed {
+        "Execution completed"
+    } else {
+        "Execution not completed"
+    };
+    Some(words.to_owned())
+}
+
+fn summary(test: &TestReport, run: &RunReport) -> Map<String, Value> {
     let mut summary = Map::new();
     let mut put = |name: &str, value: Value| {
         summary.insert(name.to_owned(), value);
     };
     put("run_number", json!(run.run));
     let together = run.legs.iter().find(|leg| leg.solo.is_none());
-    for agent in &run.agents {
+    for (agent, config) in run.agents.iter().zip(&test.agents) {
         let ready = together.and_then(|leg| leg.ready.iter().find(|r| r.agent == agent.agent));
+        let told = ready.map(|ready| &ready.facts.url);
+        let asked = config.instance.as_ref().filter(|_| agent.tr110.is_some());
         put(
             &format!("{}_ollama_url", agent.agent),
-            json!(ready.map(|ready| &ready.facts.url)),
+            json!(told.or(asked)),
         );
     }
-    let (first, second) = (run.agents.first(), run.agents.get(1));
-    let rates = (first.and_then(mean_rate), second.and_then(mean_rate));
-    let ttfts = (first.and_then(mean_ttft_ms), second.and_then(mean_ttft_ms));
-    let durations = (
-        first.and_then(|agent| agent.duration_s),
-        second.and_then(|agent| agent.duration_s),
-    );
-    put("baseline_throughput", json!(rates.0));
-    put("chimera_throughput", json!(rates.1));
-    put(
-        "throughput_delta",
-        json!(rates.1.zip(rates.0).map(|(second, first)| second - first)),
-    );
-    put("baseline_ttft_ms", json!(ttfts.0));
-    put("chimera_ttft_ms", json!(ttfts.1));
-    put(
-        "ttft_delta_ms",
-        json!(ttfts.0.zip(ttfts.1).map(|(first, second)| first - second)),
-    );
-    put("baseline_duration", json!(durations.0));
-    put("chimera_duration", json!(durations.1));
+    let theirs = figures::of_run(run);
+    let [first_rate, second_rate] = theirs.throughput;
+    let [first_ttft, second_ttft] = theirs.ttft_ms;
+    put("baseline_throughput", json!(first_rate));
+    put("chimera_throughput", json!(second_rate));
+    put("throughput_delta", json!(theirs.throughput_delta));
+    put("baseline_ttft_ms", json!(first_ttft));
+    put("chimera_ttft_ms", json!(second_ttft));
+    put("ttft_delta_ms", json!(theirs.ttft_delta_ms));
+    let duration = |at: usize| run.agents.get(at).and_then(|agent| agent.duration_s);
+    put("baseline_duration", json!(duration(0)));
+    put("chimera_duration", json!(duration(1)));
     put("concurrent_wall_time", json!(run.wall_s));
     let sum: Option<f64> = run.agents.iter().map(|agent| agent.duration_s).sum();
-    put("sequential_estimated_time", json!(sum));
-    put("concurrency_speedup", json!(run.tr110_speedup));
-    put("gpu_memory_peak", Value::Null);
-    let contended = run
-        .tr110_speedup
-        .map(|speedup| speedup < TR110_CONTENTION_BELOW);
-    put("resource_contention_detected", json!(contended));
+    let stated = run.tr110.as_ref();
+    put(
+        "sequential_estimated_time",
+        json!(stated.map_or(sum, |stated| stated.sequential_estimated_s)),
+    );
+    put(
+        "concurrency_speedup",
+        json!(stated.map_or(run.tr110_speedup, |stated| stated.concurrency_speedup)),
+    );
+    put(
+        "gpu_memory_peak",
+        json!(stated.and_then(|stated| stated.gpu_memory_peak_gb)),
+    );
+    put("resource_contention_detected", json!(theirs.contention));
     // Ours, where TR110's readers will look first.
     put("solo_total_time", json!(run.solo_total_s));
     put("concurrency_gain", json!(run.concurrency_gain));

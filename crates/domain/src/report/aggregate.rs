@@ -3,12 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::types::{AgentRun, RunReport};
 use crate::efficiency::{AgentMeasure, RunMeasure, SoloSum};
 use crate::event::RequestRecord;
 use crate::ids::AgentId;
 use crate::latency::{
     TokenSource, decode_tokens_per_s, e2e_ns, engine_tokens_per_s, itl_ns, tpot_ns, ttft_ns,
 };
+use crate::quality;
 use crate::stats::{Distribution, Provenance, Summary, mean};
 use crate::units::ns_to_ms;
 
@@ -81,8 +83,18 @@ pub struct Aggregate {
     pub engine_tokens_per_s: Summary,
     /// Engine's decode rate alone.
     pub engine_solo_tokens_per_s: Summary,
+    /// Mean quality of the reports that the agents wrote, 0 to 1.
+    #[serde(default = "not_judged")]
+    pub quality: Summary,
+    /// Sum of the agents' output tokens per second, each times the quality of its report.
+    #[serde(default = "not_judged")]
+    pub quality_adjusted_tokens_per_s: Summary,
     /// Per agent, in pin order.
     pub agents: Vec<AgentAggregate>,
+}
+
+fn not_judged() -> Summary {
+    Summary::not_measured(quality::UNKNOWN)
 }
 
 /// One agent over the valid runs.
@@ -110,6 +122,9 @@ pub struct AgentAggregate {
     pub tpot_solo_ms: Summary,
     /// Time from its finish to the last agent's, seconds.
     pub idle_tail_s: Summary,
+    /// Quality of the reports that it wrote, 0 to 1.
+    #[serde(default = "not_judged")]
+    pub quality: Summary,
 }
 
 /// Over all requests of the valid runs, milliseconds. Requests of one run are not independent: these
@@ -327,6 +342,8 @@ impl Aggregate {
             engine_eval_solo_ms: of_requests(runs, TIME_SOLO, NOT_STATED, eval_ms),
             engine_tokens_per_s: of_requests(runs, TIME, NOT_STATED, engine_tokens_per_s),
             engine_solo_tokens_per_s: of_requests(runs, TIME_SOLO, NOT_STATED, engine_tokens_per_s),
+            quality: not_judged(),
+            quality_adjusted_tokens_per_s: not_judged(),
             agents: agents
                 .iter()
                 .map(|agent| AgentAggregate::of(runs, agent))
@@ -379,7 +396,59 @@ impl AgentAggregate {
                 ))
             }),
             idle_tail_s: each(no, |agent, _| measured(Some(agent.idle_tail_s))),
+            quality: not_judged(),
         }
+    }
+}
+
+impl Aggregate {
+    /// Adds what the valid runs' reports are worth. A run in which an agent's report was not judged
+    /// has no quality, and says why.
+    pub(super) fn with_quality(mut self, runs: &[RunReport]) -> Self {
+        let valid = || runs.iter().filter(|run| run.valid);
+        let all = |of: fn(&AgentRun) -> Option<f64>| -> Vec<Vec<f64>> {
+            valid()
+                .filter_map(|run| run.agents.iter().map(of).collect())
+                .collect()
+        };
+        let why = valid()
+            .flat_map(|run| &run.agents)
+            .find_map(|agent| agent.quality.reason.as_deref())
+            .unwrap_or("no valid run");
+        let composite: Vec<f64> = all(AgentRun::quality)
+            .iter()
+            .filter_map(|v| mean(v))
+            .collect();
+        let adjusted = all(|agent| agent.quality.adjusted_tokens_per_s);
+        let adjusted: Vec<f64> = adjusted.iter().map(|values| values.iter().sum()).collect();
+        let without_rate = if composite.is_empty() {
+            why
+        } else {
+            NOT_COUNTED
+        };
+        self.quality = Summary::of(&composite, Provenance::Measured, why);
+        // A count of chunks taken for tokens weakens this as it does the rate.
+        let rate = self
+            .aggregate_tokens_per_s
+            .provenance
+            .min(Provenance::Estimated);
+        self.quality_adjusted_tokens_per_s = Summary::of(&adjusted, rate, without_rate);
+        for agent in &mut self.agents {
+            let own: Vec<f64> = valid()
+                .flat_map(|run| &run.agents)
+                .filter(|run| run.agent == agent.agent)
+                .filter_map(AgentRun::quality)
+                .collect();
+            agent.quality = Summary::of(&own, Provenance::Measured, why);
+        }
+        self
+    }
+}
+
+impl AgentRun {
+    /// The composite quality of its report. *Undefined when* there is no text.
+    fn quality(&self) -> Option<f64> {
+        Some(self.quality.value.as_ref()?.composite)
     }
 }
 

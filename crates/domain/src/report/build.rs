@@ -9,7 +9,7 @@ use super::types::{
     AgentConfig, AgentDelta, AgentRun, Outcome, OutcomeState, Report, RunReport, TestReport,
     Validity,
 };
-use super::{SCHEMA_VERSION, host, topology_verdict, verdict};
+use super::{SCHEMA_VERSION, findings, host, topology_verdict, verdict};
 use crate::control::{self, ControlEvent, ExperimentOutcome, InvalidReason};
 use crate::efficiency::{AgentMeasure, RunMeasure, measure};
 use crate::event::{AgentEvent, Output};
@@ -131,21 +131,24 @@ pub fn build_counted(input: &Input<'_>) -> Result<Built, BuildError> {
             .iter()
             .filter_map(|member| Some((member, leg.ready.get(&member.agent)?.0)))
     });
-    let report = Report {
+    let mut report = Report {
         schema_version: SCHEMA_VERSION,
         experiment: log.experiment.clone(),
         name: log.plan.name.clone(),
         outcome: outcome(log.outcome),
-        seed: log.plan.seed,
-        workload: log.plan.workload.clone(),
-        spec: log.spec_text.to_owned(),
+        seed: Some(log.plan.seed),
+        workload: Some(log.plan.workload.clone()),
+        spec: Some(log.spec_text.to_owned()),
+        source: None,
         environment: nodes
             .describe(software(input.environment.clone(), log.software).with_pins(pins)),
         validity,
         contrast: verdict::contrast(&tests),
         topology: topology_verdict(&tests),
         tests,
+        findings: Vec::new(),
     };
+    report.findings = findings::findings(&report);
     let in_streams: u64 = folded
         .values()
         .flat_map(BTreeMap::values)
@@ -335,8 +338,8 @@ fn test_report<'a>(
         runs_planned: test.runs,
         runs_attempted: attempted,
         runs_valid: u32::try_from(measures.len()).unwrap_or(u32::MAX),
+        aggregate: Aggregate::of(&measures, &ids).with_quality(&runs),
         runs,
-        aggregate: Aggregate::of(&measures, &ids),
         distributions: Distributions::of(&measures),
         verdict: String::new(),
     }
@@ -451,6 +454,7 @@ fn fill_agent(agent: &mut AgentRun, measure: &AgentMeasure<'_>) {
     agent.local_s = Some(measure.local_s);
     agent.other_s = Some(measure.other_s);
     agent.tokens_per_s = measure.tokens_per_s;
+    agent.quality.adjust(measure.tokens_per_s);
     agent.solo_tokens_per_s = measure.solo.as_ref().and_then(|solo| solo.tokens_per_s);
 }
 

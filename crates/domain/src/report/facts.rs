@@ -13,6 +13,7 @@ use crate::event::RequestRecord;
 use crate::ids::AgentId;
 use crate::latency::{decode_tokens_per_s, engine_tokens_per_s, itl_ns, output_tokens};
 use crate::plan::{LegKind, PlannedAgent, PlannedLeg};
+use crate::quality::{self, Judged};
 use crate::stats::{Distribution, Provenance};
 use crate::timeline::{AgentTimeline, LegLog, Timebase};
 use crate::units::{MonoNs, ns_to_ms, ns_to_s};
@@ -35,10 +36,11 @@ impl From<&PlannedAgent> for AgentConfig {
             agent: agent.id.clone(),
             role: agent.role.clone(),
             engine: agent.engine,
-            model: agent.model.clone(),
-            options: agent.options.clone(),
+            model: Some(agent.model.clone()),
+            options: (&agent.options).into(),
             instance: agent.instance.clone(),
             think_ms: agent.think_ms,
+            stated_type: None,
         }
     }
 }
@@ -125,6 +127,7 @@ pub(super) fn run_facts(
         host: None,
         agents,
         legs,
+        tr110: None,
     }
 }
 
@@ -197,7 +200,21 @@ pub(super) fn agent_facts(
         requests: requests(together),
         solo_requests: requests(solo),
         local_steps: local_steps(together),
+        quality: judged(together),
+        tr110: None,
     }
+}
+
+/// The quality of the report written together; what it is per second comes with the rate.
+fn judged(timeline: Option<&AgentTimeline<'_>>) -> Judged {
+    let Some(timeline) = timeline else {
+        return Judged::absent("the agent has no records of its own");
+    };
+    let mut asked = timeline.requests.iter().rev();
+    let finish = asked
+        .find(|request| request.step == quality::REPORT_STEP)
+        .and_then(|request| request.finish);
+    Judged::of(timeline.outputs.iter().copied(), finish)
 }
 
 fn signed_ms(planned: MonoNs, actual: MonoNs) -> f64 {

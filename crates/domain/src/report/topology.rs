@@ -9,10 +9,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::AgentOptions;
 use super::number::{text, with_interval};
 use super::types::{AgentConfig, RunReport, TestReport};
 use crate::metric::Metric;
-use crate::options::EngineOptions;
 use crate::plan::Topology;
 use crate::stats::{Summary, mean, t_interval_95, welch_95};
 
@@ -165,22 +165,22 @@ fn joined(groups: Vec<Vec<&TestReport>>) -> Vec<Vec<&TestReport>> {
     joined
 }
 
-fn without_threads(options: &EngineOptions) -> EngineOptions {
-    EngineOptions {
+fn without_threads(options: &AgentOptions) -> AgentOptions {
+    AgentOptions {
         num_thread: None,
         ..options.clone()
     }
 }
 
 fn same_but_for_topology(one: &TestReport, other: &TestReport) -> bool {
-    same_but_for(one, other, EngineOptions::clone)
+    same_but_for(one, other, AgentOptions::clone)
 }
 
 /// Whether the agents of both do the same, as far as `looked_at` leaves of their options.
 fn same_but_for(
     one: &TestReport,
     other: &TestReport,
-    looked_at: fn(&EngineOptions) -> EngineOptions,
+    looked_at: fn(&AgentOptions) -> AgentOptions,
 ) -> bool {
     let alike = |(a, b): (&AgentConfig, &AgentConfig)| {
         (a.role == b.role && a.engine == b.engine && a.model == b.model)

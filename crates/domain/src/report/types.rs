@@ -5,13 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Aggregate, Distributions};
 use super::environment::Environment;
+use super::findings::Finding;
+use super::imported::{AgentOptions, ImportedFrom, Tr110Agent, Tr110Run};
 use super::topology::TopologyVerdict;
 use crate::efficiency::GainRule;
 use crate::event::{AgentFailure, FinishReason, PinFacts, RequestError};
 use crate::ids::{AgentId, ExperimentId, InstanceId, RequestId, Role, RunId, WorkerId};
 use crate::latency::TokenSource;
-use crate::options::{EngineKind, EngineOptions};
+use crate::options::EngineKind;
 use crate::plan::{Topology, Workload};
+use crate::quality::Judged;
 use crate::stats::Provenance;
 
 /// One experiment, measured.
@@ -25,12 +28,15 @@ pub struct Report {
     pub name: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// Seed of the order and of every derived seed.
-    pub seed: u64,
-    /// What the agents worked on.
-    pub workload: Workload,
-    /// The spec as the person wrote it.
-    pub spec: String,
+    /// Seed of the order and of every derived seed. `null`: an imported experiment had none.
+    pub seed: Option<u64>,
+    /// What the agents worked on. `null`: an imported experiment does not say.
+    pub workload: Option<Workload>,
+    /// The spec as the person wrote it. `null`: an imported experiment had none.
+    pub spec: Option<String>,
+    /// Set if another tool measured it and this report only reads its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ImportedFrom>,
     /// Where it was measured.
     pub environment: Environment,
     /// Flags and counters on the data behind this report.
@@ -42,6 +48,9 @@ pub struct Report {
     /// What tests show that differ in nothing but their topology. `null`: there are no two.
     #[serde(default)]
     pub topology: Option<TopologyVerdict>,
+    /// What the data show of themselves, each with its evidence. Absent: nothing worth a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// How an experiment ended.
@@ -135,15 +144,18 @@ pub struct AgentConfig {
     pub role: Role,
     /// Protocol of its engine.
     pub engine: EngineKind,
-    /// Model asked for.
-    pub model: String,
-    /// Options, frozen.
-    pub options: EngineOptions,
+    /// Model asked for. `null`: an imported experiment does not say.
+    pub model: Option<String>,
+    /// Options, frozen. `null` in them: the engine's default, or not stated in an imported experiment.
+    pub options: AgentOptions,
     /// Instance it must be pinned to; `null`: any.
     pub instance: Option<String>,
     /// Pause before each of its requests but the first, ms.
     #[serde(default)]
     pub think_ms: u32,
+    /// What the files of an imported experiment call its kind (`baseline`, `chimera_optimized`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_type: Option<String>,
 }
 
 /// Why something is invalid.
@@ -223,8 +235,11 @@ pub struct RunReport {
     pub host: Option<RunHost>,
     /// The agents, in pin order.
     pub agents: Vec<AgentRun>,
-    /// The legs, together first.
+    /// The legs, together first. Empty in an imported run.
     pub legs: Vec<LegReport>,
+    /// What TR110's file states of the run, with its signs. Set in an imported run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tr110: Option<Tr110Run>,
 }
 
 /// Processor use of the host during a together leg.
@@ -290,7 +305,8 @@ pub struct AgentRun {
     pub tokens_per_s: Option<f64>,
     /// The same alone.
     pub solo_tokens_per_s: Option<f64>,
-    /// Mean client TTFT of its requests.
+    /// Mean client TTFT of its requests. In an imported run the mean that its file states, whatever
+    /// its tool called a TTFT.
     pub ttft_ms: Option<f64>,
     /// This agent minus the first. `null` for the first.
     pub delta: Option<AgentDelta>,
@@ -302,6 +318,12 @@ pub struct AgentRun {
     pub solo_requests: Vec<RequestReport>,
     /// Its steps without the model, together, in order.
     pub local_steps: Vec<LocalReport>,
+    /// How good the report is that it wrote, together.
+    #[serde(default = "Judged::unknown")]
+    pub quality: Judged,
+    /// What TR110's file states of it. Set in an imported run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tr110: Option<Tr110Agent>,
 }
 
 /// One agent minus the first agent of the test.

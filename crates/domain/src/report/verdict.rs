@@ -107,6 +107,9 @@ fn caveats(test: &TestReport) -> String {
             " The engine did not count its tokens: that both legs did the same work was not checked."
                 .to_owned()
         }
+        Provenance::Imported => {
+            " Another tool measured it: nothing of its records could be checked.".to_owned()
+        }
         Provenance::Measured | Provenance::NotMeasured => String::new(),
     }
 }

@@ -1,6 +1,10 @@
 use proptest::prelude::*;
 
+use super::student::{noncentral_t_cdf, t_quantile};
 use super::*;
+
+mod dependent;
+mod published;
 
 fn near(got: Option<f64>, want: f64, tolerance: f64) {
     let got = got.unwrap();
@@ -32,7 +36,7 @@ fn t_agrees_with_the_printed_tables() {
         (9.0, 2.262_157_2),
         (120.0, 1.979_930_4),
     ] {
-        near(t_975(freedom), table, 1e-6);
+        near(t_quantile(0.975, freedom), table, 1e-6);
     }
 }
 
@@ -61,7 +65,7 @@ fn welch_of_a_hand_computed_pair() {
     // Means 2 and 6, variances 1 and 4, n 3 each: se = sqrt(5/3), df = (25/9)/(1/18 + 16/18) = 50/17.
     let (difference, [low, high]) = welch_95(&[1.0, 2.0, 3.0], &[4.0, 6.0, 8.0]).unwrap();
     near(Some(difference), -4.0, 1e-12);
-    let half = t_975(50.0 / 17.0).unwrap() * (5.0_f64 / 3.0).sqrt();
+    let half = t_quantile(0.975, 50.0 / 17.0).unwrap() * (5.0_f64 / 3.0).sqrt();
     near(Some(high - low), 2.0 * half, 1e-9);
     assert_eq!(welch_95(&[1.0], &[2.0, 3.0]), None);
 }
@@ -85,5 +89,103 @@ proptest! {
         let [low, high] = t_interval_95(&values).unwrap();
         let centre = mean(&values).unwrap();
         prop_assert!(low <= centre && centre <= high);
+    }
+
+    #[test]
+    fn a_wider_level_holds_a_narrower_one(values in prop::collection::vec(-1e6_f64..1e6, 2..30)) {
+        let [low, high] = t_interval(&values, 0.99).unwrap();
+        let [inner_low, inner_high] = t_interval(&values, 0.5).unwrap();
+        prop_assert!(low <= inner_low && inner_high <= high);
+    }
+
+    #[test]
+    fn a_test_agrees_with_its_interval(
+        a in prop::collection::vec(-1e3_f64..1e3, 2..20),
+        b in prop::collection::vec(-1e3_f64..1e3, 2..20),
+    ) {
+        let test = welch_t(&a, &b).unwrap();
+        let (difference, [low, high]) = welch_95(&a, &b).unwrap();
+        prop_assert!((test.difference - difference).abs() < 1e-9);
+        prop_assert!((test.p_two_sided - 2.0 * test.p_greater.min(test.p_less)).abs() < 1e-9);
+        // Leave out what lies on the border to rounding.
+        if (test.p_two_sided - 0.05).abs() > 1e-6 {
+            prop_assert_eq!(test.p_two_sided < 0.05, low > 0.0 || high < 0.0);
+        }
+    }
+
+    #[test]
+    fn swapping_the_sides_turns_the_sign(
+        pairs in prop::collection::vec((-1e3_f64..1e3, -1e3_f64..1e3), 2..20),
+    ) {
+        let (a, b): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+        let near = |x: f64, y: f64| (x - y).abs() < 1e-9;
+        for test in [welch_t, paired_t] {
+            let (one, other) = (test(&a, &b).unwrap(), test(&b, &a).unwrap());
+            prop_assert!(near(one.t, -other.t) && near(one.p_greater, other.p_less));
+            prop_assert!(near(one.p_two_sided, other.p_two_sided));
+        }
+        let (one, other) = (wilcoxon_signed_rank(&a, &b), wilcoxon_signed_rank(&b, &a));
+        if let (Some(one), Some(other)) = (one, other) {
+            prop_assert!(near(one.p_greater, other.p_less) && near(one.p_two_sided, other.p_two_sided));
+        }
+        if let (Some(one), Some(other)) = (cohens_d(&a, &b), cohens_d(&b, &a)) {
+            prop_assert!(near(one, -other));
+        }
+    }
+
+    #[test]
+    fn neither_shift_nor_scale_changes_a_test(
+        pairs in prop::collection::vec((-1e3_f64..1e3, -1e3_f64..1e3), 3..20),
+        shift in -1e3_f64..1e3,
+        scale in 0.01_f64..100.0,
+    ) {
+        let (a, b): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+        let moved = |values: &[f64]| values.iter().map(|v| v * scale + shift).collect::<Vec<_>>();
+        let (moved_a, moved_b) = (moved(&a), moved(&b));
+        let (one, other) = (welch_t(&a, &b).unwrap(), welch_t(&moved_a, &moved_b).unwrap());
+        prop_assert!((one.p_two_sided - other.p_two_sided).abs() < 1e-6);
+        let (one, other) = (hedges_g(&a, &b), hedges_g(&moved_a, &moved_b));
+        prop_assert!((one.unwrap() - other.unwrap()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn holm_adjusts_up_and_keeps_the_order(p_values in prop::collection::vec(0.0_f64..=1.0, 0..30)) {
+        let adjusted = holm(&p_values);
+        prop_assert_eq!(adjusted.len(), p_values.len());
+        for (p, q) in p_values.iter().zip(&adjusted) {
+            prop_assert!(p <= q && *q <= 1.0);
+            for (other_p, other_q) in p_values.iter().zip(&adjusted) {
+                prop_assert!(p > other_p || q <= other_q);
+            }
+        }
+        // Never harsher than Bonferroni.
+        let count = p_values.len() as f64;
+        prop_assert!(p_values.iter().zip(&adjusted).all(|(p, q)| *q <= (p * count).min(1.0) + 1e-12));
+    }
+
+    #[test]
+    fn more_repeats_detect_less_and_more_power_needs_more(
+        freedom in 1.0_f64..200.0,
+        alpha in 0.001_f64..0.2,
+        power in 0.3_f64..0.95,
+    ) {
+        let needed = minimum_detectable(1.0, freedom, alpha, power);
+        if let Some(needed) = needed {
+            let found = power_of_t(needed, freedom, alpha).unwrap();
+            prop_assert!((found - power).abs() < 1e-6);
+            prop_assert!(minimum_detectable(1.0, freedom + 5.0, alpha, power).unwrap() <= needed + 1e-9);
+            prop_assert!(minimum_detectable(1.0, freedom, alpha, power * 0.9).unwrap() <= needed);
+        }
+    }
+
+    #[test]
+    fn an_outlier_is_flagged_wherever_it_stands(
+        mut values in prop::collection::vec(99.0_f64..101.0, 20..40),
+        at in 0_usize..20,
+    ) {
+        values[at] = 1000.0;
+        let found = outliers(&values).unwrap();
+        prop_assert_eq!(found.by_sigma, vec![at]);
+        prop_assert!(found.by_mad.contains(&at));
     }
 }

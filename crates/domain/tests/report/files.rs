@@ -32,8 +32,17 @@ fn the_layout_is_tr110s_with_ours_beside_it() {
     };
     let mut expected: Vec<String> = (1..=3).flat_map(run).collect();
     expected.extend(["summary.json", "summary.md"].map(|file| format!("phase_1_test_001/{file}")));
-    expected
-        .extend(["report.json", "report.md", "report.schema.json", "runs.csv"].map(str::to_owned));
+    expected.extend(
+        [
+            "report.html",
+            "report.json",
+            "report.md",
+            "report.schema.json",
+            "runs.csv",
+            "tables.json",
+        ]
+        .map(str::to_owned),
+    );
     assert_eq!(paths, expected);
 }
 

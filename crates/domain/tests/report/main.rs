@@ -7,6 +7,7 @@
 
 mod files;
 mod golden;
+mod html;
 mod properties;
 mod support;
 mod topology;

@@ -6,7 +6,7 @@ use analyzer::records::Records;
 use crate::support::{text, told};
 
 #[path = "../../../../crates/domain/tests/report/support.rs"]
-mod support;
+pub(crate) mod support;
 
 use support::{MS, Pace, World, environment, experiment, planned_test};
 

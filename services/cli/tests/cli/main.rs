@@ -8,6 +8,8 @@
 
 mod bundles;
 mod dry_run;
+mod imports;
+mod judge;
 mod probe;
 mod servers;
 mod support;

@@ -1,0 +1,103 @@
+//! What a test has of a quantity.
+
+use super::quantity::Quantity;
+use crate::metric::Metric;
+use crate::report::{RunReport, TestReport};
+use crate::stats::{Provenance, mean, t_interval_95, wilson_interval};
+
+/// TR110's flag: a run is "contended" below this speed-up.
+const TR110_CONTENDED: f64 = 1.5;
+/// Below this gain running together costs time.
+const NO_GAIN: f64 = 1.0;
+
+/// A figure over the runs of a test.
+pub(super) struct Found {
+    /// It.
+    pub(super) value: f64,
+    /// Its 95 % interval.
+    pub(super) interval: Option<[f64; 2]>,
+    /// Runs behind it.
+    pub(super) n: u32,
+    /// How it came about.
+    pub(super) provenance: Provenance,
+}
+
+/// The figure of a test, or why there is none.
+///
+/// # Errors
+/// Why it was not measured.
+pub(super) fn measure(quantity: Quantity, test: &TestReport) -> Result<Found, String> {
+    match quantity {
+        Quantity::Metric(metric) => {
+            let summary = metric.of_test(&test.aggregate);
+            let missing = || summary.reason.clone().unwrap_or_else(|| NO_RUN.to_owned());
+            Ok(Found {
+                value: summary.value.ok_or_else(missing)?,
+                interval: summary.ci95,
+                n: summary.n,
+                provenance: summary.provenance,
+            })
+        }
+        Quantity::ContentionRate => rate(test, |run| {
+            Some(Metric::ConcurrencyGain.of_run(run)? < NO_GAIN)
+        })
+        .ok_or_else(|| "no valid run has a concurrency gain, which needs solo legs".to_owned()),
+        Quantity::Tr110ContentionRate => rate(test, |run| {
+            Some(Metric::Tr110Speedup.of_run(run)? < TR110_CONTENDED)
+        })
+        .ok_or_else(|| NO_RUN.to_owned()),
+        Quantity::ValidRate => {
+            let (hits, tries) = (test.runs_valid as usize, test.runs_attempted as usize);
+            let interval = wilson_interval(hits, tries, 0.95);
+            Ok(Found {
+                // More valid runs than attempts would be a fault of the report: no interval, no rate.
+                value: interval
+                    .map(|_| hits as f64 / tries as f64)
+                    .ok_or("no run was attempted")?,
+                interval,
+                n: test.runs_attempted,
+                provenance: Provenance::Measured,
+            })
+        }
+        Quantity::TtftDeltaMs => {
+            let deltas: Vec<f64> = test.runs.iter().filter_map(ttft_delta_ms).collect();
+            Ok(Found {
+                value: mean(&deltas)
+                    .ok_or("no valid run has times to first token both together and alone")?,
+                interval: t_interval_95(&deltas),
+                n: u32::try_from(deltas.len()).unwrap_or(u32::MAX),
+                provenance: Provenance::Measured,
+            })
+        }
+        Quantity::VramUsedRatio => {
+            Err("this report holds no samples of the GPU's memory during its runs".to_owned())
+        }
+        Quantity::QualityDelta => {
+            Err("this report and its baseline do not both score the agents' texts".to_owned())
+        }
+    }
+}
+
+const NO_RUN: &str = "no valid run has it";
+
+fn rate(test: &TestReport, hit: impl Fn(&RunReport) -> Option<bool>) -> Option<Found> {
+    let seen: Vec<bool> = test.runs.iter().filter_map(hit).collect();
+    let hits = seen.iter().filter(|hit| **hit).count();
+    (!seen.is_empty()).then(|| Found {
+        value: hits as f64 / seen.len() as f64,
+        interval: wilson_interval(hits, seen.len(), 0.95),
+        n: u32::try_from(seen.len()).unwrap_or(u32::MAX),
+        provenance: Provenance::Measured,
+    })
+}
+
+/// Client TTFT together minus alone in one run, each averaged over its requests.
+fn ttft_delta_ms(run: &RunReport) -> Option<f64> {
+    let together = Metric::TtftMs.of_run(run)?;
+    let alone = run
+        .agents
+        .iter()
+        .flat_map(|agent| &agent.solo_requests)
+        .filter_map(|request| request.ttft_ms);
+    Some(together - mean(&alone.collect::<Vec<_>>())?)
+}

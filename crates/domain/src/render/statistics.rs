@@ -1,0 +1,48 @@
+//! The statistics of a test in the order in which every document lists them.
+
+use crate::report::Aggregate;
+use crate::stats::Summary;
+
+/// Every statistic over the valid runs with the name that people read.
+pub(super) fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
+    [
+        ("Concurrency gain", &a.concurrency_gain),
+        ("Raw gain", &a.raw_gain),
+        ("Gain per unit of work", &a.work_gain),
+        ("Parallel efficiency", &a.parallel_efficiency),
+        ("Aggregate tokens/s", &a.aggregate_tokens_per_s),
+        ("Solo tokens/s", &a.solo_tokens_per_s),
+        ("Throughput ratio", &a.throughput_ratio),
+        ("Wall s", &a.wall_s),
+        ("Solo total s", &a.solo_total_s),
+        ("Slowdown", &a.slowdown),
+        ("Overlap fraction", &a.overlap_fraction),
+        ("Idle tail s", &a.idle_tail_s),
+        ("Fairness (Jain)", &a.fairness),
+        ("TR110 speedup (balance)", &a.tr110_speedup),
+        ("TR110 efficiency (balance)", &a.tr110_efficiency),
+        ("Quality of the reports", &a.quality),
+        (
+            "Quality-adjusted tokens/s",
+            &a.quality_adjusted_tokens_per_s,
+        ),
+        ("Start skew ms", &a.start_skew_ms),
+        ("Harness overhead ms", &a.harness_overhead_ms),
+        ("Queue wait s", &a.queue_wait_s),
+        ("TTFT together ms", &a.ttft_ms),
+        ("TTFT alone ms", &a.ttft_solo_ms),
+        ("E2E together ms", &a.e2e_ms),
+        ("E2E alone ms", &a.e2e_solo_ms),
+        ("TPOT together ms", &a.tpot_ms),
+        ("TPOT alone ms", &a.tpot_solo_ms),
+        ("Decode together tokens/s", &a.decode_tokens_per_s),
+        ("Decode alone tokens/s", &a.decode_solo_tokens_per_s),
+        ("Engine: load ms", &a.engine_load_ms),
+        ("Engine: prefill together ms", &a.engine_prompt_eval_ms),
+        ("Engine: prefill alone ms", &a.engine_prompt_eval_solo_ms),
+        ("Engine: decode together ms", &a.engine_eval_ms),
+        ("Engine: decode alone ms", &a.engine_eval_solo_ms),
+        ("Engine: decode together tokens/s", &a.engine_tokens_per_s),
+        ("Engine: decode alone tokens/s", &a.engine_solo_tokens_per_s),
+    ]
+}

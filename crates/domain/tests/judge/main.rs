@@ -1,0 +1,14 @@
+//! What comparing and gating must find in reports whose truth is known.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests: a panic is the failure"
+)]
+
+#[path = "../report/support.rs"]
+mod support;
+
+mod compare;
+mod gate;
+mod scaling;
+mod world;
