@@ -73,6 +73,12 @@ pub fn one_close_per_attempt(control: &[ControlEvent]) -> Result<()> {
         let attempt = (run, event.attempt);
         touched.insert(attempt);
         match &event.record {
+            // A verdict that did not stand up to the analyzer's check is no second close.
+            ControlRecord::Closed { verdict }
+                if valid.get(run) == Some(&event.attempt) && *verdict != LegVerdict::Valid =>
+            {
+                valid.remove(run);
+            }
             ControlRecord::Closed { verdict } => {
                 *closes.entry(attempt).or_default() += 1;
                 if *verdict == LegVerdict::Valid

@@ -69,7 +69,8 @@ pub enum ControlRecord {
         /// Its start instant on its worker's clock.
         start_at: MonoNs,
     },
-    /// The leg ended.
+    /// The leg ended. An attempt closed as valid may be closed again as invalid, if its records did
+    /// not stand up to the analyzer's check; the later verdict counts.
     Closed {
         /// The coordinator's verdict. The analyzer may find more against the run, never less.
         verdict: LegVerdict,
@@ -171,6 +172,36 @@ pub enum InvalidReason {
 }
 
 impl InvalidReason {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: [Self; 18] = [
+        Self::NoGang,
+        Self::WorkerLost,
+        Self::LeaseLost,
+        Self::NotReady,
+        Self::StartSkew,
+        Self::RequestFailed,
+        Self::AgentFailed,
+        Self::Reload,
+        Self::PinChanged,
+        Self::DataLoss,
+        Self::Storage,
+        Self::OptionDrift,
+        Self::Truncated,
+        Self::SoloInvalid,
+        Self::Missing,
+        Self::Cancelled,
+        Self::Timeout,
+        Self::CoordinatorRestart,
+    ];
+
+    /// The reason of this label.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == label)
+    }
+
     /// The label used in reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {

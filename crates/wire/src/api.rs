@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use chimera_domain::control::ExperimentOutcome;
-use chimera_domain::ids::ExperimentId;
+use chimera_domain::control::{ExperimentOutcome, Invalid};
+use chimera_domain::ids::{ExperimentId, RunId};
 use chimera_domain::metric::Metric;
 use chimera_domain::session::{AgentRate, LegInWords, Progress, Tally, WorkerInfo};
 
@@ -127,6 +127,37 @@ pub struct RunValue {
     pub run: u32,
     /// The value, in the metric's own unit.
     pub value: f64,
+}
+
+/// `Analysis.GetRefusals`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusalsRequest {
+    /// Of which experiment.
+    pub experiment: ExperimentId,
+    /// Verdicts on attempts at legs that the answer must have taken in.
+    pub verdicts: u32,
+    /// How long to wait until they are known; whole milliseconds cross the wire.
+    pub wait: Duration,
+}
+
+/// The legs that were closed as valid and do not stand up to the check of their records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusals {
+    /// Verdicts on attempts at legs that were taken in.
+    pub verdicts: u32,
+    /// In the order of the plan.
+    pub legs: Vec<RefusedLeg>,
+}
+
+/// A leg that was closed as valid, and what stands against it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedLeg {
+    /// Which.
+    pub run: RunId,
+    /// Its deciding attempt.
+    pub attempt: u32,
+    /// The weightiest reason.
+    pub why: Invalid,
 }
 
 impl From<SpecDocument> for pb::SpecDocument {
@@ -561,5 +592,61 @@ impl From<pb::MetricValues> for MetricValues {
             verdicts: v.verdicts,
             values: v.values.into_iter().map(value).collect(),
         }
+    }
+}
+
+impl From<RefusalsRequest> for pb::GetRefusalsRequest {
+    fn from(v: RefusalsRequest) -> Self {
+        Self {
+            experiment: v.experiment.into(),
+            verdicts: v.verdicts,
+            wait_ms: u64::try_from(v.wait.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl TryFrom<pb::GetRefusalsRequest> for RefusalsRequest {
+    type Error = WireError;
+    fn try_from(v: pb::GetRefusalsRequest) -> Result<Self, WireError> {
+        Ok(Self {
+            experiment: id(v.experiment, "GetRefusalsRequest.experiment")?,
+            verdicts: v.verdicts,
+            wait: Duration::from_millis(v.wait_ms),
+        })
+    }
+}
+
+impl From<Refusals> for pb::Refusals {
+    fn from(v: Refusals) -> Self {
+        let leg = |v: RefusedLeg| pb::RefusedLeg {
+            run_id: v.run.to_string(),
+            attempt: v.attempt,
+            why: Some((&v.why).into()),
+        };
+        Self {
+            verdicts: v.verdicts,
+            legs: v.legs.into_iter().map(leg).collect(),
+        }
+    }
+}
+
+impl TryFrom<pb::Refusals> for Refusals {
+    type Error = WireError;
+    fn try_from(v: pb::Refusals) -> Result<Self, WireError> {
+        Ok(Self {
+            verdicts: v.verdicts,
+            legs: list(v.legs)?,
+        })
+    }
+}
+
+impl TryFrom<pb::RefusedLeg> for RefusedLeg {
+    type Error = WireError;
+    fn try_from(v: pb::RefusedLeg) -> Result<Self, WireError> {
+        Ok(Self {
+            run: id(v.run_id, "RefusedLeg.run_id")?,
+            attempt: v.attempt,
+            why: convert(v.why, "RefusedLeg.why")?,
+        })
     }
 }

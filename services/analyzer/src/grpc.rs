@@ -1,17 +1,20 @@
 //! The query API: reports of experiments that have ended, and what the runs show of one that goes
 //! on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chimera_domain::ids::ExperimentId;
+use chimera_domain::control::{ControlRecord, Invalid, InvalidReason, LegVerdict};
+use chimera_domain::ids::{ExperimentId, RunId};
 use chimera_domain::metric::Metric;
 use chimera_domain::render::report_json;
 use chimera_domain::report::{Environment, SCHEMA_VERSION};
 use chimera_runtime::clock;
 use chimera_runtime::exit::chain;
 use chimera_wire::api::{
-    MetricValues, ReportDocument, ReportRequest, ReportSummary, RunValue, ValuesRequest,
+    MetricValues, Refusals, RefusalsRequest, RefusedLeg, ReportDocument, ReportRequest,
+    ReportSummary, RunValue, ValuesRequest,
 };
 use chimera_wire::pb;
 use tonic::{Request, Response, Status};
@@ -46,24 +49,65 @@ impl AnalysisService {
     }
 
     /// The records, once they hold the verdicts that the caller knows of.
-    async fn so_far(&self, request: &ValuesRequest) -> Result<Records, Status> {
-        let deadline = clock::deadline(request.wait.min(MAX_WAIT));
+    async fn so_far(
+        &self,
+        experiment: &ExperimentId,
+        verdicts: u32,
+        wait: Duration,
+    ) -> Result<Records, Status> {
+        let deadline = clock::deadline(wait.min(MAX_WAIT));
         loop {
-            let records = self.ingest.so_far(&request.experiment).await;
+            let records = self.ingest.so_far(experiment).await;
             let records = records.map_err(|error| Status::unavailable(chain(&error)))?;
             let known = records.verdicts();
-            if known >= request.verdicts {
+            if known >= verdicts {
                 return Ok(records);
             }
             if clock::mono() >= deadline {
                 return Err(Status::unavailable(format!(
-                    "{known} of {} verdicts on experiment '{}' are known",
-                    request.verdicts, request.experiment
+                    "{known} of {verdicts} verdicts on experiment '{experiment}' are known"
                 )));
             }
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// Computes off the threads that serve: a study of thousands of runs takes seconds.
+async fn computed<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ReportError> + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?
+        .map_err(|error| Status::not_found(chain(&error)))
+}
+
+/// Legs that their coordinator closed as valid, in their deciding attempt, and the check does not.
+fn refusals(records: &Records) -> Result<Vec<RefusedLeg>, ReportError> {
+    let report = records.report(&Environment::default())?;
+    let mut closed: BTreeMap<(&RunId, u32), bool> = BTreeMap::new();
+    for event in &records.control {
+        if let (Some(run), ControlRecord::Closed { verdict }) = (&event.run, &event.record) {
+            let valid = closed.entry((run, event.attempt)).or_insert(true);
+            *valid &= *verdict == LegVerdict::Valid;
+        }
+    }
+    let legs = report.tests.iter().flat_map(|test| &test.runs);
+    let refused = legs.flat_map(|run| &run.legs).filter_map(|leg| {
+        let attempt = leg.attempt?;
+        let believed = closed.get(&(&leg.leg, attempt)).copied();
+        let first = leg.invalid.first().filter(|_| believed == Some(true))?;
+        Some(RefusedLeg {
+            run: leg.leg.clone(),
+            attempt,
+            why: Invalid {
+                reason: InvalidReason::from_label(&first.reason)?,
+                detail: first.detail.clone(),
+            },
+        })
+    });
+    Ok(refused.collect())
 }
 
 /// The metric in every valid run, by rising test and run.
@@ -104,20 +148,34 @@ impl chimera_wire::analysis_server::Analysis for AnalysisService {
         ))
     }
 
+    async fn get_refusals(
+        &self,
+        request: Request<pb::GetRefusalsRequest>,
+    ) -> Result<Response<pb::Refusals>, Status> {
+        let request = RefusalsRequest::try_from(request.into_inner())?;
+        let span = tracing::info_span!("analyzer.refusals.get", experiment = %request.experiment);
+        let records = self
+            .so_far(&request.experiment, request.verdicts, request.wait)
+            .instrument(span)
+            .await?;
+        let verdicts = records.verdicts();
+        let legs = computed(move || refusals(&records)).await?;
+        Ok(Response::new(Refusals { verdicts, legs }.into()))
+    }
+
     async fn get_values(
         &self,
         request: Request<pb::GetValuesRequest>,
     ) -> Result<Response<pb::MetricValues>, Status> {
         let request = ValuesRequest::try_from(request.into_inner())?;
         let span = tracing::info_span!("analyzer.values.get", experiment = %request.experiment);
-        let records = self.so_far(&request).instrument(span).await?;
+        let records = self
+            .so_far(&request.experiment, request.verdicts, request.wait)
+            .instrument(span)
+            .await?;
         let verdicts = records.verdicts();
-        // Off the threads that serve: a study of thousands of runs takes seconds.
         let metric = request.metric;
-        let values = tokio::task::spawn_blocking(move || values(&records, metric))
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .map_err(|error| Status::not_found(chain(&error)))?;
+        let values = computed(move || values(&records, metric)).await?;
         Ok(Response::new(MetricValues { verdicts, values }.into()))
     }
 

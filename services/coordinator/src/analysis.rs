@@ -7,8 +7,11 @@ use chimera_domain::metric::Metric;
 use chimera_runtime::clock;
 use chimera_runtime::context::TraceInterceptor;
 use chimera_wire::analysis_client::AnalysisClient;
-use chimera_wire::api::{MetricValues, RunValue, ValuesRequest};
+use chimera_wire::api::{
+    MetricValues, Refusals, RefusalsRequest, RefusedLeg, RunValue, ValuesRequest,
+};
 use chimera_wire::pb;
+use futures::future::BoxFuture;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -62,14 +65,61 @@ impl Analysis {
         metric: Metric,
         verdicts: u32,
     ) -> Result<Vec<RunValue>, String> {
+        let request = pb::GetValuesRequest::from(ValuesRequest {
+            experiment: experiment.clone(),
+            metric,
+            verdicts,
+            wait: WAIT,
+        });
+        self.patiently(verdicts, || {
+            let (mut client, call) = (self.client.clone(), limited(request.clone()));
+            Box::pin(async move {
+                let answer = client.get_values(call).await?;
+                let answer = MetricValues::from(answer.into_inner());
+                Ok((answer.verdicts, answer.values))
+            })
+        })
+        .await
+    }
+
+    /// Legs that were closed as valid and do not stand up to its check, after this many verdicts.
+    ///
+    /// # Errors
+    /// As [`Self::values`].
+    pub(crate) async fn refusals(
+        &self,
+        experiment: &ExperimentId,
+        verdicts: u32,
+    ) -> Result<Vec<RefusedLeg>, String> {
+        let request = pb::GetRefusalsRequest::from(RefusalsRequest {
+            experiment: experiment.clone(),
+            verdicts,
+            wait: WAIT,
+        });
+        self.patiently(verdicts, || {
+            let (mut client, call) = (self.client.clone(), limited(request.clone()));
+            Box::pin(async move {
+                let answer = client.get_refusals(call).await?;
+                let answer = Refusals::try_from(answer.into_inner())?;
+                Ok((answer.verdicts, answer.legs))
+            })
+        })
+        .await
+    }
+
+    /// Asks until the answer has taken in all verdicts.
+    async fn patiently<T>(
+        &self,
+        verdicts: u32,
+        ask: impl Fn() -> BoxFuture<'static, Result<(u32, T), Status>>,
+    ) -> Result<T, String> {
         let deadline = clock::deadline(PATIENCE);
         loop {
-            let status = match self.ask(experiment, metric, verdicts).await {
-                Ok(answer) if answer.verdicts >= verdicts => return Ok(answer.values),
-                Ok(answer) => Status::unavailable(format!(
-                    "it has read {} of {verdicts} verdicts",
-                    answer.verdicts
-                )),
+            let status = match ask().await {
+                Ok((known, answer)) if known >= verdicts => return Ok(answer),
+                Ok((known, _)) => {
+                    Status::unavailable(format!("it has read {known} of {verdicts} verdicts"))
+                }
                 Err(status) => status,
             };
             let again = matches!(
@@ -87,22 +137,10 @@ impl Analysis {
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
 
-    async fn ask(
-        &self,
-        experiment: &ExperimentId,
-        metric: Metric,
-        verdicts: u32,
-    ) -> Result<MetricValues, Status> {
-        let request = ValuesRequest {
-            experiment: experiment.clone(),
-            metric,
-            verdicts,
-            wait: WAIT,
-        };
-        let mut call = Request::new(pb::GetValuesRequest::from(request));
-        call.set_timeout(ANSWER_LIMIT);
-        let answer = self.client.clone().get_values(call).await?;
-        Ok(answer.into_inner().into())
-    }
+fn limited<T>(message: T) -> Request<T> {
+    let mut call = Request::new(message);
+    call.set_timeout(ANSWER_LIMIT);
+    call
 }

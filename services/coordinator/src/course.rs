@@ -5,7 +5,7 @@
 //! clock.
 //!
 //! Rules: an invalid attempt is followed by another one while the budget allows, at once, so that
-//! the legs of a run stay together. An attempt that went down with its coordinator costs no budget.
+//! the legs of a run stay together; one that only the analyzer's check refuses, after all others. An attempt that went down with its coordinator costs no budget.
 //! A leg that stays invalid does not keep the others of its run from being executed: they are shown.
 
 mod stop;
@@ -53,7 +53,7 @@ pub(crate) struct Course {
     retried: u32,
     /// Of these, those that the budget pays for.
     paid: u32,
-    /// Verdicts on attempts, valid or not.
+    /// Attempts with a verdict.
     verdicts: u32,
     /// Invalid attempts since the last valid one.
     in_a_row: u32,
@@ -114,7 +114,7 @@ impl Course {
         self.outcome.as_ref()
     }
 
-    /// Verdicts on attempts so far.
+    /// Attempts with a verdict so far.
     pub(crate) fn verdicts(&self) -> u32 {
         self.verdicts
     }
@@ -149,13 +149,19 @@ impl Course {
     fn closed(&mut self, event: &ControlEvent, run: &RunId, verdict: &LegVerdict) {
         let budget = self.plan.budget;
         let leg = self.legs.entry(run.clone()).or_default();
-        // A leg is closed once an attempt; a log with two verdicts on one is not made worse here.
-        if event.attempt < leg.attempt || (event.attempt == leg.attempt && !leg.open) {
+        let again = event.attempt == leg.attempt && !leg.open;
+        // What was closed as valid may not stand up to the analyzer's check. No other verdict on an
+        // attempt that has one changes anything.
+        let overruled = again && leg.end == Some(End::Valid) && *verdict != LegVerdict::Valid;
+        if event.attempt < leg.attempt || (again && !overruled) {
             return;
         }
         leg.attempt = event.attempt;
         leg.open = false;
-        self.verdicts = self.verdicts.saturating_add(1);
+        leg.end = None;
+        if !overruled {
+            self.verdicts = self.verdicts.saturating_add(1);
+        }
         let LegVerdict::Invalid(why) = verdict else {
             leg.end = Some(End::Valid);
             self.in_a_row = 0;
@@ -175,7 +181,10 @@ impl Course {
                 self.retried += 1;
             }
             _ => {
-                self.in_a_row += 1;
+                // It was not the last thing that happened.
+                if !overruled {
+                    self.in_a_row += 1;
+                }
                 if leg.paid < budget.retries_per_leg && self.paid < budget.retries_total {
                     leg.paid += 1;
                     self.paid += 1;
@@ -186,6 +195,17 @@ impl Course {
                 }
             }
         }
+    }
+
+    /// Whether this attempt decides the leg as a valid one, and another may follow it all the same.
+    pub(crate) fn may_retry(&self, run: &RunId, attempt: u32) -> bool {
+        let budget = &self.plan.budget;
+        self.paid < budget.retries_total
+            && self.legs.get(run).is_some_and(|leg| {
+                leg.attempt == attempt
+                    && leg.end == Some(End::Valid)
+                    && leg.paid < budget.retries_per_leg
+            })
     }
 
     /// Attempts that the log leaves open: their coordinator went away.
@@ -220,8 +240,12 @@ impl Course {
         }
     }
 
+    /// Whether what the runs show could change what is to be done.
     fn may_grow(&self) -> bool {
-        !self.plan.later.is_empty() || self.plan.tests.iter().any(|test| test.until.is_some())
+        let budget = &self.plan.budget;
+        !self.plan.later.is_empty()
+            || self.plan.tests.iter().any(|test| test.until.is_some())
+            || (budget.retries_per_leg > 0 && self.paid < budget.retries_total)
     }
 
     /// Why it should not go on; `None`: it should.

@@ -98,7 +98,12 @@ impl Experiment {
         self.state().course.next()
     }
 
-    /// Verdicts on attempts so far.
+    /// Whether this attempt decides the leg as a valid one, and another may follow it all the same.
+    pub(crate) fn may_retry(&self, run: &RunId, attempt: u32) -> bool {
+        self.state().course.may_retry(run, attempt)
+    }
+
+    /// Attempts with a verdict so far.
     pub(crate) fn verdicts(&self) -> u32 {
         self.state().course.verdicts()
     }

@@ -1,12 +1,14 @@
-//! Plans that grow on what was measured: further repeats of a test whose interval is still wide,
-//! then the next phase, which takes over the best of an earlier one.
+//! What follows once all legs are executed: another attempt at those that do not stand up to the
+//! analyzer's check, further repeats of a test whose interval is still wide, then the next phase,
+//! which takes over the best of an earlier one.
 //!
 //! The evidence is the analyzer's: it alone decides which runs are valid. What follows from it is
 //! a record of the log; after a restart nothing is decided twice.
 
 use std::collections::BTreeMap;
 
-use chimera_domain::control::ControlRecord;
+use chimera_domain::control::{ControlRecord, LegVerdict};
+use chimera_domain::ids::RunId;
 use chimera_domain::metric::Metric;
 use chimera_domain::plan::{self, Extension, LaterPhase, Plan, PlannedTest};
 use chimera_domain::spec::{self, SpecFormat, ValidSpec};
@@ -30,16 +32,32 @@ pub(crate) fn depends_on(plan: &Plan) -> Option<String> {
     ))
 }
 
-/// Decides by what the runs so far show how the plan goes on. *Shape*: records to be written, in
-/// order; none: the plan is complete.
+/// A record to be written, and the attempt that it is about; `None`: the whole experiment.
+pub(crate) type Decision = (Option<(RunId, u32)>, ControlRecord);
+
+/// Decides by what the runs so far show how the plan goes on. *Shape*: in the order in which it is
+/// to be written; none: the plan is complete.
 ///
 /// # Errors
 /// In words, when the evidence cannot be had, or nothing follows from it.
 pub(crate) async fn grow(
     experiment: &Experiment,
     analysis: Option<&Analysis>,
-) -> Result<Vec<ControlRecord>, String> {
+) -> Result<Vec<Decision>, String> {
     let plan = experiment.plan();
+    let depends = depends_on(&plan).is_some();
+    let refused = match refused(experiment, &plan, analysis).await {
+        Ok(refused) => refused,
+        // The runs are made, and the report will say what stands against them.
+        Err(error) if !depends => {
+            tracing::warn!(%error, "legs that the analyzer refuses are not tried again");
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
+    if !refused.is_empty() || !depends {
+        return Ok(refused);
+    }
     let mut evidence = Evidence {
         experiment,
         analysis,
@@ -48,7 +66,8 @@ pub(crate) async fn grow(
     let spec = read(&experiment.spec_text)?;
     let mut repeats = Vec::new();
     for test in &plan.tests {
-        repeats.extend(repeat(&plan, &spec, test, &mut evidence).await?);
+        let repeat = repeat(&plan, &spec, test, &mut evidence).await?;
+        repeats.extend(repeat.map(|record| (None, record)));
     }
     if !repeats.is_empty() {
         return Ok(repeats);
@@ -57,7 +76,32 @@ pub(crate) async fn grow(
         return Ok(Vec::new());
     };
     let values = evidence.of(later.select.by).await?.clone();
-    Ok(vec![select(&plan, &spec, later, &values)?])
+    Ok(vec![(None, select(&plan, &spec, later, &values)?)])
+}
+
+/// Verdicts against legs that do not stand up to the analyzer's check, where they may be tried
+/// again.
+async fn refused(
+    experiment: &Experiment,
+    plan: &Plan,
+    analysis: Option<&Analysis>,
+) -> Result<Vec<Decision>, String> {
+    let Some(analysis) = analysis.filter(|_| plan.budget.retries_per_leg > 0) else {
+        return Ok(Vec::new());
+    };
+    let verdicts = experiment.verdicts();
+    let refused = analysis.refusals(&experiment.id, verdicts).await?;
+    let refused = refused
+        .into_iter()
+        .filter(|leg| experiment.may_retry(&leg.run, leg.attempt));
+    let decisions = refused.map(|leg| {
+        let verdict = LegVerdict::Invalid(leg.why);
+        (
+            Some((leg.run, leg.attempt)),
+            ControlRecord::Closed { verdict },
+        )
+    });
+    Ok(decisions.collect())
 }
 
 /// The submitted text was checked before it was taken; a coordinator of another version may differ.

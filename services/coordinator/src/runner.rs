@@ -178,8 +178,11 @@ impl Runner {
             }
         };
         let grown = !records.is_empty();
-        let thread = Thread::experiment(&experiment.id);
-        for record in records {
+        for (about, record) in records {
+            let thread = match &about {
+                Some((run, attempt)) => Thread::leg(&experiment.id, run, *attempt),
+                None => Thread::experiment(&experiment.id),
+            };
             if let ControlRecord::Extended { why, tests, legs } = &record {
                 tracing::info!(
                     ?why,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chimera_domain::control::{ControlEvent, ControlRecord, ExperimentOutcome, LegVerdict};
-use chimera_domain::ids::RunId;
+use chimera_domain::ids::{AgentKey, RunId};
 use chimera_domain::options::EngineKind;
 use chimera_domain::plan::{Extension, Plan};
 use chimera_domain::report::{OutcomeState, Report};
@@ -16,7 +16,9 @@ use chimera_tests::process::{self, Service};
 use chimera_tests::spec::Spec;
 use chimera_tests::stack::Stack;
 use chimera_tests::{cli, gate, measured, observe, oracle};
+use chimera_wire::subject::{Filter, StreamName, Subject};
 use rustix::process::Signal;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{LIMIT, attach, bench, engines, ms, nats_or_skip, reasons, run, until};
 
@@ -123,6 +125,52 @@ async fn a_hopeless_experiment_is_stopped_with_reason_and_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_leg_that_only_the_analyzer_refuses_is_tried_again_too() {
+    let _shared = gate::shared().await;
+    let kind = EngineKind::Openai;
+    let engines = engines(kind, 1, &Script::timed(ms(50), ms(5)));
+    let Some(mut stack) = Stack::start("study-refused").await.unwrap() else {
+        return;
+    };
+    attach(&mut stack, kind, &engines).await;
+    let spec = Spec {
+        runs: 2,
+        tokens: 20,
+        ..Spec::on("study-refused", kind, &engines)
+    };
+    let spec = budget(&spec, "retries_per_leg = 1");
+    let experiment = stack.submit(&spec).await.unwrap();
+    let committed = observe::until_committed(&stack.bus, &experiment, "t1-r1-together", LIMIT)
+        .await
+        .unwrap();
+    // The coordinator does not read it; to whoever does, the leg has lost a record.
+    let ControlRecord::Committed { start_at, .. } = &committed.record else {
+        panic!("{committed:?}")
+    };
+    let subject = Subject::Ev(AgentKey {
+        experiment: experiment.clone(),
+        run: committed.run.clone().unwrap(),
+        attempt: 1,
+        agent: start_at[0].0.clone(),
+    });
+    let publisher = stack.bus.publisher(LIMIT, CancellationToken::new());
+    let garbage = b"\xff\xfe no record".as_slice();
+    publisher
+        .publish(&subject, "poison", garbage.into())
+        .await
+        .unwrap();
+    let outcome = stack.outcome(&experiment, LIMIT).await.unwrap();
+    assert_eq!(outcome, ExperimentOutcome::Completed);
+    let report = oracle::check(&stack, &experiment, &engines).await.unwrap();
+    assert_eq!(reasons(&report), [None, None]);
+    let leg = &run(&report, 1).legs[0];
+    assert_eq!(leg.attempt, Some(2));
+    let why = leg.earlier[0].invalid.as_ref().unwrap();
+    assert_eq!(why.reason, "data_loss");
+    assert_eq!(report.tests[0].runs_attempted, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_coordinator_that_is_stopped_leaves_its_leg_to_the_next_one() {
     let _shared = gate::shared().await;
     let kind = EngineKind::Ollama;
@@ -175,11 +223,7 @@ async fn a_plan_larger_than_a_message_of_the_bus_is_refused_with_its_size() {
         assert!(status.message().contains(part), "{status}");
     }
     // Nothing of it stays.
-    let all = observe::stored(
-        &stack.bus,
-        chimera_wire::subject::StreamName::Ctrl,
-        &chimera_wire::subject::Filter::Ctrl,
-    );
+    let all = observe::stored(&stack.bus, StreamName::Ctrl, &Filter::Ctrl);
     assert_eq!(all.await.unwrap().len(), 1, "the coordinator's own claim");
 }
 

@@ -21,7 +21,10 @@ fn every_service_and_method_can_be_found_by_reflection() {
         })
         .collect();
     let expected = [
-        ("Analysis", vec!["GetReport", "GetValues", "ListReports"]),
+        (
+            "Analysis",
+            vec!["GetRefusals", "GetReport", "GetValues", "ListReports"],
+        ),
         (
             "Control",
             vec!["Cancel", "Get", "List", "Submit", "Watch", "Workers"],

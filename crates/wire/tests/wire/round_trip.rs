@@ -7,8 +7,8 @@ use chimera_domain::ids::ExperimentId;
 use chimera_domain::metric::Metric;
 use chimera_domain::session::{CoordinatorMessage, WorkerInfo, WorkerMessage};
 use chimera_wire::api::{
-    ExperimentSummary, MetricValues, ReportDocument, ReportRequest, ReportSummary, RunValue,
-    SpecDocument, SpecFormat, Submission, ValuesRequest,
+    ExperimentSummary, MetricValues, Refusals, RefusalsRequest, RefusedLeg, ReportDocument,
+    ReportRequest, ReportSummary, RunValue, SpecDocument, SpecFormat, Submission, ValuesRequest,
 };
 use chimera_wire::{codec, pb};
 use proptest::collection::vec;
@@ -18,7 +18,7 @@ use proptest::sample::select;
 use prost::Message;
 
 use crate::session_strategies::{coordinator_message, progress, worker_info, worker_message};
-use crate::strategies::{agent_event, agent_record, control_event, id, outcome};
+use crate::strategies::{agent_event, agent_record, control_event, id, invalid, outcome};
 
 /// To bytes and back through the generated type, as gRPC does it.
 fn through<M: Message + Default>(message: M) -> M {
@@ -167,6 +167,26 @@ proptest! {
         };
         let read = MetricValues::from(through(pb::MetricValues::from(values.clone())));
         prop_assert_eq!(read, values);
+    }
+}
+
+proptest! {
+    #[test]
+    fn refusals(experiment in id::<ExperimentId>(), run in id(), why in invalid(), n in any::<[u32; 3]>()) {
+        let request = RefusalsRequest {
+            experiment,
+            verdicts: n[0],
+            wait: Duration::from_millis(u64::from(n[1])),
+        };
+        let read: RefusalsRequest =
+            through(pb::GetRefusalsRequest::from(request.clone())).try_into().unwrap();
+        prop_assert_eq!(read, request);
+        let refusals = Refusals {
+            verdicts: n[0],
+            legs: vec![RefusedLeg { run, attempt: n[2], why }],
+        };
+        let read: Refusals = through(pb::Refusals::from(refusals.clone())).try_into().unwrap();
+        prop_assert_eq!(read, refusals);
     }
 }
 

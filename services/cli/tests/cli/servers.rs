@@ -182,6 +182,13 @@ impl Analysis for Fake {
         Ok(Response::new(document.into()))
     }
 
+    async fn get_refusals(
+        &self,
+        _: Request<pb::GetRefusalsRequest>,
+    ) -> Result<Response<pb::Refusals>, Status> {
+        Err(Status::unimplemented("no command asks for it"))
+    }
+
     async fn get_values(
         &self,
         _: Request<pb::GetValuesRequest>,

@@ -270,6 +270,33 @@ fn what_is_left_is_known_once_each_kind_was_measured() {
 }
 
 #[test]
+fn what_the_analyzer_refuses_is_tried_again_last_and_once() {
+    let mut w = Writer::new(plan(budget(1, 20)));
+    let legs: Vec<PlannedLeg> = (0..12)
+        .map(|_| {
+            let (leg, _) = w.leg();
+            w.run(LegVerdict::Valid);
+            leg
+        })
+        .collect();
+    assert_eq!(w.course.next(), Next::Grow, "the analyzer may refuse some");
+    let refused = || invalid(InvalidReason::Reload);
+    assert!(w.course.may_retry(&legs[3].run_id, 1));
+    w.close(&legs[3], 1, refused());
+    assert!(!w.course.may_retry(&legs[3].run_id, 1));
+    w.close(&legs[3], 1, refused());
+    assert_eq!(w.leg(), (legs[3].clone(), 2));
+    assert_eq!(w.course.verdicts(), 12, "attempts are counted, not records");
+    w.run(LegVerdict::Valid);
+    assert!(!w.course.may_retry(&legs[3].run_id, 2));
+    w.close(&legs[3], 2, refused());
+    assert_eq!(w.course.next(), Next::Grow);
+    assert_eq!(w.legs_closed(), (12, 11), "its budget is spent");
+    let again = Writer::found(plan(budget(1, 20)), &w.log, 2);
+    assert_eq!(again.course, w.course);
+}
+
+#[test]
 fn a_plan_grows_by_its_records_and_only_once() {
     let mut w = Writer::new(plan(budget(0, 0)));
     let repeat = |run: u32| {
@@ -387,14 +414,18 @@ proptest! {
                         Event::Valid | Event::Killed(_) => LegVerdict::Valid,
                     });
                 }
-                Next::End(ExperimentOutcome::Completed) if grown < 2 => {
+                Next::End(ExperimentOutcome::Completed) | Next::Grow if grown < 2 => {
                     w.write(None, 0, later(grown));
                     grown += 1;
                 }
                 Next::End(outcome) => {
                     w.write(None, 0, ControlRecord::ExperimentClosed { outcome });
                 }
-                Next::Grow | Next::Over => break,
+                Next::Grow => {
+                    let outcome = ExperimentOutcome::Completed;
+                    w.write(None, 0, ControlRecord::ExperimentClosed { outcome });
+                }
+                Next::Over => break,
             }
         }
         prop_assert_eq!(w.course.next(), Next::Over);
