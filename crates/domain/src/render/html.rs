@@ -8,6 +8,7 @@
 //! - [`chart`]: scales, measured words, SVG.
 //! - [`pictures`]: one file per picture.
 //! - [`view`]: what the template shows; [`page`]: fills it in; [`sections`]: its tables.
+//! - [`tr110`]: the tables of Technical Report 110.
 //! - [`select`]: what is drawn when there is too much, by a rule that the page states.
 
 mod chart;
@@ -15,6 +16,7 @@ mod page;
 mod pictures;
 mod sections;
 mod select;
+mod tr110;
 mod view;
 
 use minijinja::syntax::SyntaxConfig;

@@ -8,7 +8,8 @@ use super::sections::{
     Line, TestView, data_lines, environment, instances, invalid, results, test_view,
 };
 use super::select;
-use super::view::{Card, Cell, Figure, Mark, Table, clean, interval, mark, percent, tone};
+use super::tr110::{Tr110Table, tr110};
+use super::view::{Card, Cell, Figure, Key, Mark, Table, clean, interval, mark, percent, tone};
 use crate::report::number::{text, word};
 use crate::report::{OutcomeState, Report, TestReport};
 use crate::stats::{Provenance, Summary};
@@ -50,6 +51,7 @@ pub(super) struct Page {
     results: Option<Table>,
     tests: Vec<TestView>,
     tests_note: Option<String>,
+    tr110: Vec<Tr110Table>,
     invalid: Option<Table>,
     validity: Vec<Line>,
     environment: Vec<Line>,
@@ -82,8 +84,18 @@ pub(super) fn page(report: &Report) -> Page {
     let (spreads, spreads_note) = select::tests(&report.tests, select::MAX_SPREADS);
     let (verdict, beside) = verdict(report);
     let (drawn, runs_note) = select::timelines(&report.tests);
+    let mut known: Vec<Key> = Vec::new();
     let runs = drawn.into_iter().filter_map(|(test, runs)| {
-        let mut figures = runs.into_iter().map(|run| pictures::timeline(test, run));
+        let mut figures = runs.into_iter().map(|run| {
+            let mut figure = pictures::timeline(test, run);
+            // What the marks mean is said once, until they change.
+            if figure.keys == known {
+                figure.keys.clear();
+            } else {
+                known.clone_from(&figure.keys);
+            }
+            figure
+        });
         Some(RunGroup {
             label: clean(&test.label),
             verdict: clean(&test.verdict),
@@ -139,6 +151,7 @@ pub(super) fn page(report: &Report) -> Page {
                  summary.md and in report.json."
             )
         }),
+        tr110: tr110(report),
         invalid: invalid(&report.tests),
         validity: data_lines(report),
         environment: environment(&report.environment),

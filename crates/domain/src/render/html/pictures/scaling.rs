@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::chart::{Anchor, Layout, Scale, Svg, fit};
+use super::super::chart::{Anchor, Layout, Scale, Svg};
 use super::super::view::{Cell, Figure, Key, Table, clean, interval, spoken, tone};
 use super::plot::both;
 use crate::metric::Metric;
 use crate::report::number::text;
 use crate::report::{Report, TestReport};
-use crate::scaling::{self, Scaling, Settings, series};
+use crate::scaling::{self, LawFit, Scaling, Settings, series};
 
 /// Laws whose AICc is less than this above the best are drawn too: they can hardly be told apart.
 const CLOSE: f64 = 2.0;
@@ -55,6 +55,9 @@ pub(in super::super) fn scaling(report: &Report) -> Option<Figure> {
             class: "k-fit",
             text: "law with the lowest AICc",
         });
+    }
+    let close = |fit: &LawFit| fit.delta > 0.0 && fit.delta < CLOSE;
+    if fits.iter().flat_map(|scaling| &scaling.fits).any(close) {
         keys.push(Key {
             class: "k-fit-other",
             text: "other laws that can hardly be told from it",
@@ -149,14 +152,14 @@ fn draw(layout: Layout, by_count: &ByCount<'_>, fits: &[Scaling]) -> String {
             .filter_map(|(n, tests)| Some((n, tests.first()?)))
         {
             let at = y.place(test.aggregate.concurrency_gain.value.unwrap_or(0.0));
-            let spot = (x.place(*count as f64) + 12.0, at + 5.0);
+            let top = test
+                .aggregate
+                .concurrency_gain
+                .ci95
+                .map_or(at, |[_, high]| y.place(high));
+            let spot = (x.place(*count as f64), top.min(at) - 14.0);
             let gain = text(test.aggregate.concurrency_gain.value.unwrap_or(0.0));
-            svg.text(
-                "t",
-                spot,
-                Anchor::Start,
-                &fit(&format!("{gain}\u{d7}"), 12.0, 80.0),
-            );
+            svg.text("t halo", spot, Anchor::Middle, &format!("{gain}\u{d7}"));
         }
     }
     svg.finish(height)
