@@ -50,14 +50,15 @@ impl Choice {
     /// One source per worker.
     ///
     /// # Errors
-    /// When fewer instances run than agents need one.
+    /// When fewer instances run than are needed.
     pub(crate) fn for_workers(&self, workers: u32) -> anyhow::Result<Vec<EngineSource>> {
         let count = usize::try_from(workers).unwrap_or(usize::MAX);
         match &self.sources {
             Sources::Spawn(source) => Ok(vec![source.clone(); count]),
             Sources::Attach(urls) if urls.len() < count => Err(UsageError(format!(
-                "{workers} agents need {workers} engine instances and {} given: repeat --instance \
-                 once per agent, or lower --agents",
+                "{workers} engine instances are needed, one for each agent that has its own, and {} \
+                 given: repeat --instance once for each, lower --agents, or let the agents share one \
+                 (topology = \"shared\" in a spec)",
                 if urls.len() == 1 {
                     "1 is".to_owned()
                 } else {
@@ -325,7 +326,9 @@ async fn running_ollama(wanted: &Wanted, http: &reqwest::Client) -> Result<Choic
     Ok(Choice {
         kind: EngineKind::Ollama,
         model,
-        why: format!("an Ollama answers at {url}; it can serve one agent"),
+        why: format!(
+            "an Ollama answers at {url}; it can serve one agent, or several that share it"
+        ),
         sources: Sources::Attach(vec![url]),
     })
 }

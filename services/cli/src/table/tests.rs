@@ -1,5 +1,5 @@
 use chimera_domain::control::{InvalidReason, LegVerdict};
-use chimera_domain::plan::LegKind;
+use chimera_domain::plan::{LegKind, Topology};
 
 use super::*;
 
@@ -70,6 +70,39 @@ fn what_is_missing_is_a_dash_with_a_reason_and_what_is_invalid_is_told() {
     let lost: LegVerdict = against(InvalidReason::WorkerLost);
     world.attempt(1, 1, &LegKind::Together, &gang, (1, 1), lost);
     insta::assert_snapshot!(render(&world.report(), PAPER));
+}
+
+#[test]
+fn the_verdict_on_topologies_comes_first() {
+    let mut tests = vec![
+        planned_test(1, &["a", "b"], 2),
+        planned_test(2, &["a", "b"], 2),
+    ];
+    tests[1].topology = Topology::Shared { slots: 2 };
+    let mut world = World::new(tests);
+    for run in 1..=2 {
+        for (test, slower) in [(1, 1), (2, 2)] {
+            let alone = Pace::new(100 * MS, 20 * MS, 40);
+            let together = Pace::new(100 * MS * slower, 20 * MS * slower + run, 40);
+            let run = u32::try_from(run).unwrap();
+            world.run(
+                test,
+                run,
+                &[alone.clone(), alone],
+                &[together.clone(), together],
+            );
+        }
+    }
+    world.close();
+    let text = render(&world.report(), PAPER);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let verdict = words.find("2 agents on 2 instances finish the same work in 1.86 s");
+    let contrast = words.find("'test 1' finishes").unwrap();
+    assert!(verdict.unwrap() < contrast, "{text}");
+    assert!(
+        words.contains("less time than on one instance with 2 slots"),
+        "{text}"
+    );
 }
 
 #[test]
