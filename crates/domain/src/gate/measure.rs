@@ -3,7 +3,7 @@
 use super::quantity::Quantity;
 use crate::metric::Metric;
 use crate::report::{RunReport, TestReport};
-use crate::stats::{Provenance, mean, t_interval_95, wilson_interval};
+use crate::stats::{Provenance, Summary, mean, t_interval_95, welch_95, wilson_interval};
 
 /// TR110's flag: a run is "contended" below this speed-up.
 const TR110_CONTENDED: f64 = 1.5;
@@ -26,7 +26,11 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// Why it was not measured.
-pub(super) fn measure(quantity: Quantity, test: &TestReport) -> Result<Found, String> {
+pub(super) fn measure(
+    quantity: Quantity,
+    test: &TestReport,
+    baseline: Option<&TestReport>,
+) -> Result<Found, String> {
     match quantity {
         Quantity::Metric(metric) => {
             let summary = metric.of_test(&test.aggregate);
@@ -73,7 +77,8 @@ pub(super) fn measure(quantity: Quantity, test: &TestReport) -> Result<Found, St
             Err("this report holds no samples of the GPU's memory during its runs".to_owned())
         }
         Quantity::QualityDelta => {
-            Err("this report and its baseline do not both score the agents' texts".to_owned())
+            let baseline = baseline.ok_or("there is no baseline, or it lacks the test")?;
+            quality_delta(test, baseline)
         }
     }
 }
@@ -100,4 +105,38 @@ fn ttft_delta_ms(run: &RunReport) -> Option<f64> {
         .flat_map(|agent| &agent.solo_requests)
         .filter_map(|request| request.ttft_ms);
     Some(together - mean(&alone.collect::<Vec<_>>())?)
+}
+
+/// Mean quality of the reports that the agents wrote minus that of the baseline, in points of 100.
+fn quality_delta(test: &TestReport, baseline: &TestReport) -> Result<Found, String> {
+    let (ours, theirs) = (&test.aggregate.quality, &baseline.aggregate.quality);
+    let value = |summary: &Summary, whose: &str| {
+        summary.value.ok_or_else(|| {
+            let why = summary.reason.as_deref().unwrap_or(NO_RUN);
+            format!("{whose} reports have no quality ({why})")
+        })
+    };
+    let difference = value(ours, "this result's")? - value(theirs, "the baseline's")?;
+    let interval = welch_95(&qualities(test), &qualities(baseline));
+    Ok(Found {
+        value: 100.0 * difference,
+        interval: interval.map(|(_, ends)| ends.map(|end| 100.0 * end)),
+        n: ours.n,
+        provenance: ours.provenance.max(theirs.provenance),
+    })
+}
+
+/// Quality of each valid run: the mean of its agents', where all of them were judged.
+fn qualities(test: &TestReport) -> Vec<f64> {
+    let valid = test.runs.iter().filter(|run| run.valid);
+    valid
+        .filter_map(|run| {
+            let all: Option<Vec<f64>> = run
+                .agents
+                .iter()
+                .map(|agent| Some(agent.quality.value.as_ref()?.composite))
+                .collect();
+            mean(&all?)
+        })
+        .collect()
 }
