@@ -66,6 +66,7 @@ impl Analyzer {
             ingest: Ingest::new(bus.clone()),
             store: store.clone(),
             target: config.target,
+            history: config.history,
             software: config.software,
         };
         Ok(Self {

@@ -3,6 +3,7 @@
 //! - [`args`]: the command line. `output`: standard output.
 //! - `bench`, `stack`, `engines`: the local stack and the main job on it.
 //! - `remote`: a coordinator or an analyzer that runs elsewhere. `progress`: how far it is.
+//! - `history`: what was measured on this machine.
 //! - `report`: results read again, from a bundle or a server. `table`: them on a terminal. `judge`:
 //!   two of them compared, or one held to thresholds.
 //! - `import`: what another tool measured. `advise`: which configuration to take.
@@ -14,6 +15,7 @@ pub mod args;
 mod bench;
 mod doctor;
 mod engines;
+mod history;
 mod judge;
 mod import;
 mod output;
@@ -53,7 +55,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(args) => block_on(Threads::Many, &quiet, bench::run(args, json)),
         Command::Up(args) => block_on(Threads::Many, &quiet, bench::up(args)),
         Command::Submit(args) => block_on(Threads::One, &quiet, remote::submit(args, json)),
-        Command::List(args) => block_on(Threads::One, &quiet, remote::list(args, json)),
+        Command::List(args) if args.server.server.is_none() => {
+            block_on(Threads::One, &quiet, async { history::list(args, json) })
+        }
+        Command::List(args) => block_on(Threads::One, &quiet, remote::list(&args.server, json)),
+        Command::History(args) => {
+            block_on(Threads::One, &quiet, async { history::run(args, json) })
+        }
         Command::Watch(args) => block_on(Threads::One, &quiet, remote::watch(args, json)),
         Command::Cancel(args) => block_on(Threads::One, &quiet, remote::cancel(args, json)),
         Command::Workers(args) => {

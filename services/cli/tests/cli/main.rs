@@ -8,6 +8,7 @@
 
 mod bundles;
 mod imports;
+mod history;
 mod judge;
 mod probe;
 mod servers;
