@@ -20,8 +20,8 @@ use crate::engines::{Choice, Sources};
 mod history;
 mod judge;
 
-pub(crate) use judge::options;
 pub use history::{HistoryArgs, HistoryCommand, ListArgs, PruneArgs};
+pub(crate) use judge::options;
 pub use judge::{CompareArgs, GateArgs};
 
 mod study;

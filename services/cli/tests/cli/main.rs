@@ -7,8 +7,8 @@
 )]
 
 mod bundles;
-mod imports;
 mod history;
+mod imports;
 mod judge;
 mod probe;
 mod servers;
