@@ -42,14 +42,11 @@ pub(super) fn measure(
                 provenance: summary.provenance,
             })
         }
-        Quantity::ContentionRate => rate(test, |run| {
-            Some(Metric::ConcurrencyGain.of_run(run)? < NO_GAIN)
-        })
-        .ok_or_else(|| "no valid run has a concurrency gain, which needs solo legs".to_owned()),
-        Quantity::Tr110ContentionRate => rate(test, |run| {
-            Some(Metric::Tr110Speedup.of_run(run)? < TR110_CONTENDED)
-        })
-        .ok_or_else(|| NO_RUN.to_owned()),
+        Quantity::ContentionRate => rate(test, Metric::ConcurrencyGain, NO_GAIN)
+            .ok_or_else(|| "no valid run has a concurrency gain, which needs solo legs".to_owned()),
+        Quantity::Tr110ContentionRate => {
+            rate(test, Metric::Tr110Speedup, TR110_CONTENDED).ok_or_else(|| NO_RUN.to_owned())
+        }
         Quantity::ValidRate => {
             let (hits, tries) = (test.runs_valid as usize, test.runs_attempted as usize);
             let interval = wilson_interval(hits, tries, 0.95);
@@ -85,14 +82,19 @@ pub(super) fn measure(
 
 const NO_RUN: &str = "no valid run has it";
 
-fn rate(test: &TestReport, hit: impl Fn(&RunReport) -> Option<bool>) -> Option<Found> {
-    let seen: Vec<bool> = test.runs.iter().filter_map(hit).collect();
-    let hits = seen.iter().filter(|hit| **hit).count();
+/// Part of the valid runs in which a metric lies below a limit.
+fn rate(test: &TestReport, metric: Metric, below: f64) -> Option<Found> {
+    let seen: Vec<f64> = test
+        .runs
+        .iter()
+        .filter_map(|run| metric.of_run(run))
+        .collect();
+    let hits = seen.iter().filter(|value| **value < below).count();
     (!seen.is_empty()).then(|| Found {
         value: hits as f64 / seen.len() as f64,
         interval: wilson_interval(hits, seen.len(), 0.95),
         n: u32::try_from(seen.len()).unwrap_or(u32::MAX),
-        provenance: Provenance::Measured,
+        provenance: metric.of_test(&test.aggregate).provenance,
     })
 }
 
