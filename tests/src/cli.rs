@@ -61,6 +61,7 @@ pub async fn chimera<A: AsRef<str>>(dir: &Path, arguments: &[A]) -> Result<Told>
     command
         .args(arguments.iter().map(AsRef::as_ref))
         .env("XDG_CACHE_HOME", dir.join("cache"))
+        .env("XDG_DATA_HOME", dir.join("data"))
         .current_dir(dir)
         .stdin(Stdio::null())
         .kill_on_drop(true);

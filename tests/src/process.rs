@@ -38,6 +38,7 @@ pub fn spec(program: &str, dir: &Path, log: &Path) -> Result<ChildSpec> {
     }
     Ok(spec
         .env("XDG_CACHE_HOME", dir.join("cache"))
+        .env("XDG_DATA_HOME", dir.join("data"))
         .current_dir(dir))
 }
 

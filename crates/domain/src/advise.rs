@@ -129,10 +129,13 @@ pub struct Pick {
     pub phase: PhaseTable,
 }
 
+/// Reads a figure of a run.
+type OfRun = Box<dyn Fn(&RunReport) -> Option<f64>>;
+
 /// A figure that can pick: over a test, and of one of its runs.
 struct Figure {
     name: &'static str,
-    of_run: Box<dyn Fn(&RunReport) -> Option<f64>>,
+    of_run: OfRun,
     higher_is_better: bool,
     provenance: Box<dyn Fn(&TestReport) -> Provenance>,
 }

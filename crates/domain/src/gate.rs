@@ -93,11 +93,16 @@ pub fn judge(
     thresholds: &[Threshold],
     options: &Options,
 ) -> Gate {
+    let comparison = baseline.map(|baseline| compare(baseline, report, options));
+    let partner = |test: &TestReport| {
+        let mut matched = comparison.as_ref()?.tests.iter();
+        let id = &matched.find(|pair| pair.b == test.id)?.a;
+        baseline?.tests.iter().find(|other| other.id == *id)
+    };
     let mut results = vec![completed(report)];
     for threshold in thresholds {
-        results.extend(by_threshold(report, threshold));
+        results.extend(by_threshold(report, threshold, &partner));
     }
-    let comparison = baseline.map(|baseline| compare(baseline, report, options));
     if let Some(comparison) = &comparison {
         results.extend(by_baseline(comparison));
     }
@@ -157,7 +162,10 @@ fn completed(report: &Report) -> GateResult {
     }
 }
 
-fn by_threshold(report: &Report, threshold: &Threshold) -> Vec<GateResult> {
+/// Finds the test of the baseline that belongs to one of the report.
+type Partner<'a> = dyn Fn(&TestReport) -> Option<&'a TestReport> + 'a;
+
+fn by_threshold(report: &Report, threshold: &Threshold, partner: &Partner<'_>) -> Vec<GateResult> {
     let wanted = |test: &&TestReport| match &threshold.test {
         Some(name) => test.id == *name || test.label == *name,
         None => true,
@@ -166,7 +174,7 @@ fn by_threshold(report: &Report, threshold: &Threshold) -> Vec<GateResult> {
         .tests
         .iter()
         .filter(wanted)
-        .map(|test| at_test(test, threshold))
+        .map(|test| at_test(test, threshold, partner(test)))
         .collect();
     if !found.is_empty() {
         return found;
@@ -187,7 +195,7 @@ fn by_threshold(report: &Report, threshold: &Threshold) -> Vec<GateResult> {
     }]
 }
 
-fn at_test(test: &TestReport, threshold: &Threshold) -> GateResult {
+fn at_test(test: &TestReport, threshold: &Threshold, baseline: Option<&TestReport>) -> GateResult {
     let quantity = threshold.quantity;
     let absent = if threshold.required {
         GateState::Missed
@@ -213,7 +221,7 @@ fn at_test(test: &TestReport, threshold: &Threshold) -> GateResult {
         interval,
         n,
         provenance,
-    } = match measure(quantity, test) {
+    } = match measure(quantity, test, baseline) {
         Ok(found) => found,
         Err(reason) => {
             result.state = absent;

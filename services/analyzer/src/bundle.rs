@@ -218,7 +218,11 @@ pub fn read(folder: &Path) -> Result<Bundle, BundleError> {
     Ok(Bundle { manifest, records })
 }
 
-fn manifest(folder: &Path) -> Result<Manifest, BundleError> {
+/// Reads a bundle's manifest alone.
+///
+/// # Errors
+/// When the folder is no bundle of this version.
+pub fn manifest(folder: &Path) -> Result<Manifest, BundleError> {
     let path = folder.join(MANIFEST);
     let text = match std::fs::read(&path) {
         Ok(text) => text,

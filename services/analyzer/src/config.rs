@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use chimera_runtime::bus::{BusConfig, NatsArgs, StreamLimits};
-use chimera_runtime::config::{ConfigErrors, Problems, load};
+use chimera_runtime::config::{ConfigErrors, Problems, env, load};
 use chimera_runtime::telemetry::LogArgs;
 use serde::{Deserialize, Serialize};
 
+use crate::history::{self, HISTORY_VARIABLE};
 use crate::watcher::Target;
 
 /// Raw configuration: flags over environment over file.
@@ -34,6 +35,10 @@ pub struct Args {
     /// Folder that gets one bundle per experiment [default: results]
     #[arg(long, env = "CHIMERA_ANALYZER_OUT_DIR", value_name = "DIR")]
     pub out_dir: Option<PathBuf>,
+    /// SQLite file that lists the reports written here, or `off` [default: chimera/history.sqlite in the
+    /// user's data folder]
+    #[arg(long, env = "CHIMERA_HISTORY", value_name = "FILE|off")]
+    pub history: Option<String>,
     /// The bus
     #[command(flatten)]
     #[serde(default)]
@@ -52,6 +57,8 @@ pub struct Config {
     /// Where bundles go.
     #[serde(skip)]
     pub target: Target,
+    /// The history of reports. `None`: none is kept.
+    pub history: Option<PathBuf>,
     /// Version and git revision, written into bundles.
     pub software: String,
     /// Sizes of the streams, where they do not exist yet.
@@ -66,6 +73,7 @@ impl Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             target,
+            history: history::path(env(HISTORY_VARIABLE).as_deref()),
             software,
             streams: StreamLimits::default(),
         }
@@ -81,6 +89,7 @@ impl Config {
         let bus = problems.nested(args.nats.validate("analyzer"));
         let target = Target::Under(args.out_dir.unwrap_or_else(|| PathBuf::from("results")));
         let mut config = Self::local(target, software);
+        config.history = history::path(args.history.as_deref());
         let listen = args.listen.as_deref().unwrap_or("127.0.0.1:7071").parse();
         config.listen = problems.take("listen", listen).unwrap_or(config.listen);
         problems.finish_with(bus).map(|bus| (config, bus))

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chimera_domain::report::{OutcomeState, Report};
+use chimera_runtime::clock;
+use chimera_runtime::config::data_dir;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, TransactionBehavior, params};
 use serde::Serialize;
 use thiserror::Error;
@@ -21,6 +23,10 @@ pub const HISTORY_VERSION: i64 = 1;
 pub const HISTORY_FILE: &str = "history.sqlite";
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The variable that names another file, or says that there is to be none.
+pub const HISTORY_VARIABLE: &str = "CHIMERA_HISTORY";
+/// What the variable or flag says where no history is to be kept.
+const OFF: &str = "off";
 /// What marks a SQLite file as ours: "chim" as a number. SQLite keeps it in the header.
 const APPLICATION_ID: i64 = 0x6368_696d;
 /// Most ids named where a prefix is not enough.
@@ -48,6 +54,28 @@ CREATE INDEX report_finished ON report (finished_unix_ms DESC);
 
 const COLUMNS: &str = "experiment, name, finished_unix_ms, outcome, host, model, tests, runs_valid, \
      runs_attempted, gain_best, gain_worst, folder, git_revision, software";
+
+/// Where the history is: what is `chosen`, else `history.sqlite` in the data folder.
+///
+/// *Undefined when* `off` is chosen, or there is no data folder (`None`: no history is kept).
+#[must_use]
+pub fn path(chosen: Option<&str>) -> Option<PathBuf> {
+    match chosen {
+        Some(OFF) => None,
+        Some(chosen) => Some(PathBuf::from(chosen)),
+        None => data_dir().map(|folder| folder.join(HISTORY_FILE)),
+    }
+}
+
+/// Enters a report into the history at `path`; `folder` has its files.
+///
+/// # Errors
+/// When the history cannot be opened or written to. The report itself is not touched.
+pub fn enter(path: &Path, report: &Report, folder: &Path) -> Result<(), HistoryError> {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let now_ms = i64::try_from(clock::wall_unix_ns() / 1_000_000).unwrap_or(i64::MAX);
+    History::open(path)?.record(&Entry::of(report, &folder, now_ms))
+}
 
 /// Why the history cannot be used.
 #[derive(Debug, Error)]

@@ -68,6 +68,7 @@ impl Analyzer {
             ingest: ingest.clone(),
             store: store.clone(),
             target: config.target,
+            history: config.history,
             software: config.software,
         };
         Ok(Self {

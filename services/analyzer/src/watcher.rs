@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chimera_domain::control::{ControlEvent, ControlRecord, LegVerdict};
 use chimera_domain::ids::ExperimentId;
-use chimera_domain::report::Environment;
+use chimera_domain::report::{Environment, Report};
 use chimera_runtime::bus::Bus;
 use chimera_runtime::host;
 use chimera_wire::subject::{Filter, StreamName};
@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 
 use crate::bundle::{self, MANIFEST};
 use crate::error::AnalyzerError;
+use crate::history;
 use crate::ingest::{Ingest, decode_control};
 use crate::store::{Finished, Store};
 
@@ -48,6 +49,7 @@ pub(crate) struct Watcher {
     pub(crate) ingest: Ingest,
     pub(crate) store: Arc<Store>,
     pub(crate) target: Target,
+    pub(crate) history: Option<PathBuf>,
     pub(crate) software: String,
 }
 
@@ -136,10 +138,28 @@ impl Watcher {
             &rendered,
         )?;
         tracing::info!(folder = %folder.display(), "report written");
+        self.enter(&rendered.report, &folder).await;
         Ok(Finished {
             report: rendered.report,
             folder,
         })
+    }
+
+    /// Enters a report into the history. The report stands without it, so trouble is only told.
+    async fn enter(&self, report: &Report, folder: &Path) {
+        let Some(path) = self.history.clone() else {
+            return;
+        };
+        let (report, folder) = (report.clone(), folder.to_owned());
+        // SQLite waits for other processes, which must not hold up the services beside this one.
+        let work = move || history::enter(&path, &report, &folder);
+        let entered = tokio::task::spawn_blocking(work).await;
+        let trouble = match entered {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => chimera_runtime::exit::chain(&error),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(%trouble, "the report is written, but not in the history");
     }
 
     /// The bundle of an analyzer that ran before this one.

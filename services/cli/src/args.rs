@@ -17,8 +17,10 @@ use clap_complete::Shell;
 
 use crate::engines::{Choice, Sources};
 
+mod history;
 mod judge;
 
+pub use history::{HistoryArgs, HistoryCommand, ListArgs, PruneArgs};
 pub(crate) use judge::options;
 pub use judge::{CompareArgs, GateArgs};
 
@@ -73,15 +75,17 @@ pub enum Command {
     Up(UpArgs),
     /// Hand an experiment to a coordinator
     Submit(SubmitArgs),
-    /// List the experiments of a coordinator
-    List(ServerArgs),
+    /// List what was measured on this machine, or the experiments of a coordinator
+    List(ListArgs),
+    /// Forget old entries of the list of what was measured on this machine
+    History(HistoryArgs),
     /// Follow an experiment until it ends
     Watch(ExperimentArgs),
     /// Stop an experiment; its runs so far are kept
     Cancel(ExperimentArgs),
     /// List the workers of a coordinator
     Workers(WorkersArgs),
-    /// Show the report of an experiment, from the analyzer or from a folder
+    /// Show the report of an experiment, by its folder, its id, or the begin of its id
     Report(ReportArgs),
     /// Read what another tool measured into the same reports
     Import(ImportArgs),
@@ -344,9 +348,6 @@ impl UpArgs {
 
 /// Which coordinator.
 #[derive(Debug, Clone, Default, Args)]
-#[command(after_help = "Examples:
-  chimera list
-  chimera list --server http://10.0.0.5:7070 --json")]
 pub struct ServerArgs {
     /// The coordinator [default: http://127.0.0.1:7070]
     #[arg(long, env = "CHIMERA_COORDINATOR_URL", value_name = "URL")]
@@ -411,16 +412,17 @@ pub struct ExperimentArgs {
 #[command(after_help = "Examples:
   chimera report results/quick                the table again
   chimera report results/quick --format csv > runs.csv
+  chimera report quick-2026 --format html > quick.html
   chimera report quick-20260801-101500 --format md --analyzer http://10.0.0.5:7071")]
 pub struct ReportArgs {
-    /// Id of an experiment, or the folder of a bundle
+    /// Folder of a bundle, or id of an experiment; of one measured on this machine the begin is enough
     #[arg(value_name = "EXPERIMENT|DIR")]
     pub target: String,
     /// How to show it [default: the table]
     // An id of its own: that of --log-format is `format`, and global.
     #[arg(id = "report_format", long = "format", value_name = "FORMAT")]
     pub format: Option<ReportFormat>,
-    /// The analyzer, where an id is given [default: http://127.0.0.1:7071]
+    /// The analyzer to ask for an id [default: this machine's history, then http://127.0.0.1:7071]
     #[arg(long, env = "CHIMERA_ANALYZER_URL", value_name = "URL")]
     pub analyzer: Option<String>,
     /// How long to wait for the report to be complete, seconds [default: 0]
@@ -435,6 +437,8 @@ pub enum ReportFormat {
     Table,
     /// Markdown, everything
     Md,
+    /// One self-contained page with pictures
+    Html,
     /// report.json, byte for byte
     Json,
     /// One line per run

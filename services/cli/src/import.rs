@@ -8,13 +8,14 @@ use anyhow::Context as _;
 use chimera_domain::ids::ExperimentId;
 use chimera_domain::render;
 use chimera_domain::report::Report;
+use chimera_domain::tables::{self, Cell};
 use chimera_domain::tr110::{self, About, Fault, ImportError, MAX_FILE_BYTES, RunFile, RunPath};
 use chimera_runtime::exit::UsageError;
 use chimera_runtime::version;
 use sha2::{Digest as _, Sha256};
 
 use crate::args::{ImportArgs, ImportLayout, Tr110Args};
-use crate::{output, table};
+use crate::{history, output, table};
 
 /// Name of the file of a run.
 const METRICS: &str = "metrics.json";
@@ -40,12 +41,12 @@ fn tr110(args: &Tr110Args, json: bool) -> anyhow::Result<()> {
     let report = read(&args.folder)?;
     if let Some(out) = &args.out {
         output::write_folder(out, &render::files(&report, &[])?)?;
+        history::enter(&report, out);
     }
     if json {
         return output::print(&render::report_json(&report)?).map(|_| ());
     }
-    let mut text = Vec::new();
-    table::print_results(&report, &mut text)?;
+    let mut text = results(&report).into_bytes();
     table::print_findings(&report, &mut text)?;
     if let Some(out) = &args.out {
         text.extend_from_slice(
@@ -53,6 +54,66 @@ fn tr110(args: &Tr110Args, json: bool) -> anyhow::Result<()> {
         );
     }
     output::print(&text).map(|_| ())
+}
+
+/// Every test in a line: TR110's figures with its signs, and the gain where the files state one.
+///
+/// The table of our own results would be mostly dashes here.
+fn results(report: &Report) -> String {
+    let header = [
+        "test",
+        "scenario",
+        "num_gpu",
+        "num_ctx",
+        "temperature",
+        "runs",
+        "speed-up",
+        "efficiency",
+        "TTFT delta ms",
+        "tokens/s delta",
+        "contention",
+        "gain",
+    ];
+    let mut rows = Vec::new();
+    let sections = ["3.1", "3.2", "3.3", "3.x"];
+    for shown in tables::all(report)
+        .iter()
+        .filter(|table| sections.contains(&table.id.as_str()))
+    {
+        for row in &shown.rows {
+            let mut cells = row.iter().map(Cell::shown);
+            let id = cells.next().unwrap_or_default();
+            let test = report.tests.iter().find(|test| test.id == id);
+            let mut line = vec![id];
+            line.push(test.map_or_else(String::new, |test| test.scenario.clone()));
+            line.extend(cells.by_ref().take(3));
+            line.push(test.map_or_else(String::new, |test| {
+                format!("{}/{}", test.runs_valid, test.runs_attempted)
+            }));
+            line.extend(cells.take(6));
+            rows.push(line);
+        }
+    }
+    let invalid: usize = report
+        .tests
+        .iter()
+        .flat_map(|test| &test.runs)
+        .filter(|run| !run.valid)
+        .count();
+    let mut text = table::plain(&header, rows);
+    text.push_str(
+        "\nSpeed-up and efficiency are TR110's and measure balance. TTFT delta: first agent minus second; \
+         tokens/s\ndelta: second minus first. Gain: a dash where the files state no time alone.\n",
+    );
+    if invalid > 0 {
+        text.push_str(&format!(
+            "Runs that state another configuration than their test are not counted: {invalid}, see report.md.\n"
+        ));
+    }
+    for note in report.source.iter().flat_map(|source| &source.notes) {
+        text.push_str(&format!("Note: {note}\n"));
+    }
+    text
 }
 
 /// The report of a folder in TR110's layout.

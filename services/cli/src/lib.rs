@@ -5,6 +5,7 @@
 //!   leaves behind when it is cut short.
 //! - `dry_run`: the plan of an experiment, told without starting anything.
 //! - `remote`: a coordinator or an analyzer that runs elsewhere. `progress`: how far it is.
+//! - `history`: what was measured on this machine.
 //! - `report`: results read again, from a bundle or a server. `table`: them on a terminal. `judge`:
 //!   two of them compared, or one held to thresholds.
 //! - `import`: what another tool measured. `advise`: which configuration to take.
@@ -17,8 +18,13 @@ mod bench;
 mod doctor;
 mod dry_run;
 mod engines;
+<<<<<<< HEAD
 mod import;
 mod job;
+=======
+mod history;
+mod import;
+>>>>>>> study-dom
 mod judge;
 mod output;
 mod probe;
@@ -59,7 +65,13 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(args) => block_on(Threads::Many, &quiet, bench::run(args, json)),
         Command::Up(args) => block_on(Threads::Many, &quiet, bench::up(args)),
         Command::Submit(args) => block_on(Threads::One, &quiet, remote::submit(args, json)),
-        Command::List(args) => block_on(Threads::One, &quiet, remote::list(args, json)),
+        Command::List(args) if args.server.server.is_none() => {
+            block_on(Threads::One, &quiet, async { history::list(args, json) })
+        }
+        Command::List(args) => block_on(Threads::One, &quiet, remote::list(&args.server, json)),
+        Command::History(args) => {
+            block_on(Threads::One, &quiet, async { history::run(args, json) })
+        }
         Command::Watch(args) => block_on(Threads::One, &quiet, remote::watch(args, json)),
         Command::Cancel(args) => block_on(Threads::One, &quiet, remote::cancel(args, json)),
         Command::Workers(args) => {

@@ -13,18 +13,15 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::args::{DEFAULT_ANALYZER, ReplayArgs, ReportArgs, ReportFormat, VerifyArgs};
-use crate::{output, remote, table};
+use crate::{history, output, remote, table};
 
 /// Name of the report in a bundle.
 const REPORT: &str = "report.json";
 
 /// `chimera report`.
 pub(crate) async fn report(args: &ReportArgs, json: bool) -> anyhow::Result<()> {
-    let folder = PathBuf::from(&args.target);
-    let (bytes, files) = if folder.is_dir() {
-        (from_folder(&folder)?, Some(folder.as_path()))
-    } else if args.target.contains('/') {
-        return Err(UsageError(format!("there is no folder {}", args.target)).into());
+    let (bytes, files) = if let Some(folder) = local(args)? {
+        (from_folder(&folder)?, Some(folder))
     } else {
         let url = args.analyzer.as_deref().unwrap_or(DEFAULT_ANALYZER);
         let wait = Duration::from_secs(u64::from(args.wait.unwrap_or(0)));
@@ -49,17 +46,34 @@ pub(crate) async fn report(args: &ReportArgs, json: bool) -> anyhow::Result<()> 
     let text = match format {
         ReportFormat::Json => bytes,
         ReportFormat::Md => render::report_markdown(&report).into_bytes(),
+        ReportFormat::Html => render::report_html(&report)?.into_bytes(),
         ReportFormat::Csv => render::runs_csv(&report)?,
         ReportFormat::Table => {
             let mut text = Vec::new();
             table::print_results(&report, &mut text)?;
-            if let Some(files) = files {
+            if let Some(files) = &files {
                 table::print_files(files, &mut text)?;
             }
             text
         }
     };
     output::print(&text).map(|_| ())
+}
+
+/// The folder that the target names: itself, or that of an experiment measured on this machine. `None`:
+/// an analyzer is to be asked.
+fn local(args: &ReportArgs) -> anyhow::Result<Option<PathBuf>> {
+    let folder = PathBuf::from(&args.target);
+    if folder.is_dir() {
+        return Ok(Some(folder));
+    }
+    if args.target.contains('/') {
+        return Err(UsageError(format!("there is no folder {}", args.target)).into());
+    }
+    if args.analyzer.is_some() {
+        return Ok(None);
+    }
+    history::folder_of(&args.target)
 }
 
 /// The report of a bundle as it was written; computed from the records where it is missing.

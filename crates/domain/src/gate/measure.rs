@@ -3,7 +3,7 @@
 use super::quantity::Quantity;
 use crate::metric::Metric;
 use crate::report::{RunReport, TestReport};
-use crate::stats::{Provenance, mean, t_interval_95, wilson_interval};
+use crate::stats::{Provenance, Summary, mean, t_interval_95, welch_95, wilson_interval};
 
 /// TR110's flag: a run is "contended" below this speed-up.
 const TR110_CONTENDED: f64 = 1.5;
@@ -26,7 +26,11 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// Why it was not measured.
-pub(super) fn measure(quantity: Quantity, test: &TestReport) -> Result<Found, String> {
+pub(super) fn measure(
+    quantity: Quantity,
+    test: &TestReport,
+    baseline: Option<&TestReport>,
+) -> Result<Found, String> {
     match quantity {
         Quantity::Metric(metric) => {
             let summary = metric.of_test(&test.aggregate);
@@ -38,14 +42,11 @@ pub(super) fn measure(quantity: Quantity, test: &TestReport) -> Result<Found, St
                 provenance: summary.provenance,
             })
         }
-        Quantity::ContentionRate => rate(test, |run| {
-            Some(Metric::ConcurrencyGain.of_run(run)? < NO_GAIN)
-        })
-        .ok_or_else(|| "no valid run has a concurrency gain, which needs solo legs".to_owned()),
-        Quantity::Tr110ContentionRate => rate(test, |run| {
-            Some(Metric::Tr110Speedup.of_run(run)? < TR110_CONTENDED)
-        })
-        .ok_or_else(|| NO_RUN.to_owned()),
+        Quantity::ContentionRate => rate(test, Metric::ConcurrencyGain, NO_GAIN)
+            .ok_or_else(|| "no valid run has a concurrency gain, which needs solo legs".to_owned()),
+        Quantity::Tr110ContentionRate => {
+            rate(test, Metric::Tr110Speedup, TR110_CONTENDED).ok_or_else(|| NO_RUN.to_owned())
+        }
         Quantity::ValidRate => {
             let (hits, tries) = (test.runs_valid as usize, test.runs_attempted as usize);
             let interval = wilson_interval(hits, tries, 0.95);
@@ -73,21 +74,27 @@ pub(super) fn measure(quantity: Quantity, test: &TestReport) -> Result<Found, St
             Err("this report holds no samples of the GPU's memory during its runs".to_owned())
         }
         Quantity::QualityDelta => {
-            Err("this report and its baseline do not both score the agents' texts".to_owned())
+            let baseline = baseline.ok_or("there is no baseline, or it lacks the test")?;
+            quality_delta(test, baseline)
         }
     }
 }
 
 const NO_RUN: &str = "no valid run has it";
 
-fn rate(test: &TestReport, hit: impl Fn(&RunReport) -> Option<bool>) -> Option<Found> {
-    let seen: Vec<bool> = test.runs.iter().filter_map(hit).collect();
-    let hits = seen.iter().filter(|hit| **hit).count();
+/// Part of the valid runs in which a metric lies below a limit.
+fn rate(test: &TestReport, metric: Metric, below: f64) -> Option<Found> {
+    let seen: Vec<f64> = test
+        .runs
+        .iter()
+        .filter_map(|run| metric.of_run(run))
+        .collect();
+    let hits = seen.iter().filter(|value| **value < below).count();
     (!seen.is_empty()).then(|| Found {
         value: hits as f64 / seen.len() as f64,
         interval: wilson_interval(hits, seen.len(), 0.95),
         n: u32::try_from(seen.len()).unwrap_or(u32::MAX),
-        provenance: Provenance::Measured,
+        provenance: metric.of_test(&test.aggregate).provenance,
     })
 }
 
@@ -100,4 +107,38 @@ fn ttft_delta_ms(run: &RunReport) -> Option<f64> {
         .flat_map(|agent| &agent.solo_requests)
         .filter_map(|request| request.ttft_ms);
     Some(together - mean(&alone.collect::<Vec<_>>())?)
+}
+
+/// Mean quality of the reports that the agents wrote minus that of the baseline, in points of 100.
+fn quality_delta(test: &TestReport, baseline: &TestReport) -> Result<Found, String> {
+    let (ours, theirs) = (&test.aggregate.quality, &baseline.aggregate.quality);
+    let value = |summary: &Summary, whose: &str| {
+        summary.value.ok_or_else(|| {
+            let why = summary.reason.as_deref().unwrap_or(NO_RUN);
+            format!("{whose} reports have no quality ({why})")
+        })
+    };
+    let difference = value(ours, "this result's")? - value(theirs, "the baseline's")?;
+    let interval = welch_95(&qualities(test), &qualities(baseline));
+    Ok(Found {
+        value: 100.0 * difference,
+        interval: interval.map(|(_, ends)| ends.map(|end| 100.0 * end)),
+        n: ours.n,
+        provenance: ours.provenance.max(theirs.provenance),
+    })
+}
+
+/// Quality of each valid run: the mean of its agents', where all of them were judged.
+fn qualities(test: &TestReport) -> Vec<f64> {
+    let valid = test.runs.iter().filter(|run| run.valid);
+    valid
+        .filter_map(|run| {
+            let all: Option<Vec<f64>> = run
+                .agents
+                .iter()
+                .map(|agent| Some(agent.quality.value.as_ref()?.composite))
+                .collect();
+            mean(&all?)
+        })
+        .collect()
 }

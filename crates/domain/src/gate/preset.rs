@@ -43,8 +43,8 @@ impl Preset {
          not whether running together gains anything: judge that by concurrency_gain."
     }
 
-    /// Its thresholds. What today's reports may lack is optional: GPU memory, quality, and the TTFT
-    /// alone, which an experiment without solo legs has not.
+    /// Its thresholds. What a report may lack is optional: GPU memory, quality without a baseline, and
+    /// the TTFT alone, which an experiment without solo legs has not.
     #[must_use]
     pub fn thresholds(self) -> Vec<Threshold> {
         use Operator::{AtLeast, AtMost};

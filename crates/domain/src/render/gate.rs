@@ -4,11 +4,17 @@ use super::table::Table;
 use crate::gate::{Gate, GateResult, GateState};
 use crate::report::number::{NONE, with_interval};
 
-/// The gate as Markdown: the outcome, a table of all rules, and why each missed one was.
+/// The gate as Markdown: the outcome, a table of what was judged, why each missed rule was missed, and
+/// what was not judged.
 #[must_use]
 pub fn gate_markdown(gate: &Gate) -> String {
     let mut table = Table::new(&["rule", "test", "figure", "provenance", "state"]);
-    for result in &gate.results {
+    let of = |state| gate.results.iter().filter(move |r| r.state == state);
+    for result in gate
+        .results
+        .iter()
+        .filter(|r| r.state != GateState::Skipped)
+    {
         table.row([
             result.rule.clone(),
             place(result).unwrap_or_else(|| NONE.to_owned()),
@@ -21,23 +27,40 @@ pub fn gate_markdown(gate: &Gate) -> String {
         "# Gate: {}\n\n**{}**\n\n{}",
         gate.name,
         gate.sentence,
-        table.finish("No rule was asked for.")
+        table.finish("No rule was judged.")
     );
-    for result in &gate.results {
-        if result.state != GateState::Met {
-            let at = place(result).map_or_else(String::new, |test| format!(" ({test})"));
-            out.push_str("- ");
-            out.push_str(result.state.as_str());
-            out.push_str(": `");
-            out.push_str(&result.rule);
-            out.push('`');
-            out.push_str(&at);
-            out.push_str(": ");
-            out.push_str(&result.detail);
-            out.push('\n');
+    for result in of(GateState::Missed) {
+        let at = place(result).map_or_else(String::new, |test| format!(" ({test})"));
+        line(
+            &mut out,
+            &format!("- missed: `{}`{at}: {}", result.rule, result.detail),
+        );
+    }
+    // A rule is often skipped at every test, for one reason.
+    let mut skipped: Vec<(&GateResult, Vec<&str>)> = Vec::new();
+    for result in of(GateState::Skipped) {
+        let id = result.test.as_deref().unwrap_or(NONE);
+        let alike = |(known, _): &&mut (&GateResult, Vec<&str>)| {
+            known.rule == result.rule && known.detail == result.detail
+        };
+        match skipped.iter_mut().find(alike) {
+            Some((_, tests)) => tests.push(id),
+            None => skipped.push((result, vec![id])),
         }
     }
+    for (result, tests) in skipped {
+        let (rule, detail, tests) = (&result.rule, &result.detail, tests.join(", "));
+        line(
+            &mut out,
+            &format!("- skipped: `{rule}` (test {tests}): {detail}"),
+        );
+    }
     out
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
 }
 
 /// The test of a result, by id and label.

@@ -153,16 +153,25 @@ fn summary(test: &TestReport, run: &RunReport) -> Map<String, Value> {
     let [first_ttft, second_ttft] = theirs.ttft_ms;
     put("baseline_throughput", json!(first_rate));
     put("chimera_throughput", json!(second_rate));
-    put("throughput_delta", json!(theirs.throughput_delta));
+    // Of an imported run what its file states, and nothing where it states nothing.
+    let stated = run.tr110.as_ref();
+    put(
+        "throughput_delta",
+        json!(stated.map_or(theirs.throughput_delta, |stated| {
+            stated.throughput_delta_tokens_per_s
+        })),
+    );
     put("baseline_ttft_ms", json!(first_ttft));
     put("chimera_ttft_ms", json!(second_ttft));
-    put("ttft_delta_ms", json!(theirs.ttft_delta_ms));
+    put(
+        "ttft_delta_ms",
+        json!(stated.map_or(theirs.ttft_delta_ms, |stated| stated.ttft_delta_ms)),
+    );
     let duration = |at: usize| run.agents.get(at).and_then(|agent| agent.duration_s);
     put("baseline_duration", json!(duration(0)));
     put("chimera_duration", json!(duration(1)));
     put("concurrent_wall_time", json!(run.wall_s));
     let sum: Option<f64> = run.agents.iter().map(|agent| agent.duration_s).sum();
-    let stated = run.tr110.as_ref();
     put(
         "sequential_estimated_time",
         json!(stated.map_or(sum, |stated| stated.sequential_estimated_s)),

@@ -19,6 +19,15 @@ fn series_of(levels: &[u32], spread: f64, total: impl Fn(f64) -> f64) -> Vec<Poi
         .collect()
 }
 
+/// The value that was measured with `n` agents.
+fn at(values: &[f64], n: f64) -> f64 {
+    let mut counted = (1_u32..).zip(values);
+    *counted
+        .find(|(agents, _)| f64::from(*agents) >= n)
+        .unwrap()
+        .1
+}
+
 fn parameter(scaling: &Scaling, law: Law, name: &str) -> f64 {
     let fits = &scaling.fits;
     let fit = fits.iter().find(|fit| fit.law == law).unwrap();
@@ -104,7 +113,7 @@ fn every_law_is_found_in_its_own_data() {
 fn a_plateau_after_the_second_agent_is_a_closed_queue() {
     // The shape of TR129's llama 1B: 117.8 and 185.3, then flat up to 187.9 tokens per second.
     let means = [117.8, 185.3, 187.0, 187.4, 187.2, 187.8, 187.5, 187.9];
-    let points = series_of(&EIGHT, 0.01, |n| means[n as usize - 1]);
+    let points = series_of(&EIGHT, 0.01, |n| at(&means, n));
     let scaling = fit(&points, Settings::default()).unwrap();
     assert_eq!(scaling.law, Law::ClosedQueue);
     let ceiling = scaling.plateau.ceiling.unwrap();
@@ -132,9 +141,7 @@ fn a_plateau_after_the_second_agent_is_a_closed_queue() {
 #[test]
 fn gains_that_fall_say_that_one_agent_is_enough() {
     // Two cores, two threads each: together slower than one after the other.
-    let points = series_of(&[1, 2, 3, 4], 0.02, |n| {
-        [1.0, 0.36, 0.33, 0.31][n as usize - 1]
-    });
+    let points = series_of(&[1, 2, 3, 4], 0.02, |n| at(&[1.0, 0.36, 0.33, 0.31], n));
     let scaling = fit(&points, Settings::default()).unwrap();
     assert_eq!(scaling.worth.agents, 1);
     assert!(scaling.levels[1].added.unwrap() < -0.6);

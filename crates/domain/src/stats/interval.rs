@@ -101,5 +101,16 @@ pub fn wilson_interval(hits: usize, n: usize, level: f64) -> Option<[f64; 2]> {
     let scale = 1.0 + z * z / tries;
     let centre = (part + z * z / (2.0 * tries)) / scale;
     let half = z * (part * (1.0 - part) / tries + (z / (2.0 * tries)).powi(2)).sqrt() / scale;
-    Some([(centre - half).max(0.0), (centre + half).min(1.0)])
+    // Where none or all hit, the end is 0 or 1 but for rounding.
+    let low = if hits == 0 {
+        0.0
+    } else {
+        (centre - half).max(0.0)
+    };
+    let high = if hits == n {
+        1.0
+    } else {
+        (centre + half).min(1.0)
+    };
+    Some([low, high])
 }

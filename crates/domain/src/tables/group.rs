@@ -72,8 +72,8 @@ pub(super) fn over<'t>(
         .find_map(|summary| summary.reason.as_deref())
         .unwrap_or("no test has it");
     let mut summary = Summary::of(&values, provenance, reason);
-    let alone = found.iter().filter(|summary| summary.value.is_some());
-    summary.ci95 = match (values.len(), alone.last()) {
+    let first = found.iter().find(|summary| summary.value.is_some());
+    summary.ci95 = match (values.len(), first) {
         (1, Some(only)) => only.ci95,
         _ => None,
     };

@@ -53,7 +53,11 @@ fn groups(report: &Report) -> Vec<(String, Vec<&TestReport>)> {
             .collect();
         // Tests of one of TR110's scenarios are of one kind; others need have nothing in common.
         if !group::KNOWN.contains(&scenario) {
-            found.extend(tests.iter().map(|test| (group::name(report, test), vec![*test])));
+            found.extend(
+                tests
+                    .iter()
+                    .map(|test| (group::name(report, test), vec![*test])),
+            );
             continue;
         }
         let layers: BTreeSet<Option<u32>> = tests.iter().map(|test| layers(test)).collect();

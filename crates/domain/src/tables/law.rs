@@ -103,8 +103,18 @@ pub(super) fn scaling(report: &Report) -> Table {
                 Cell::text(format!("number of agents, {}{chosen}", fit.law.name())),
                 Cell::text(series.tests.len().to_string()),
                 Cell::number(None, Form::Fixed(2), Provenance::Derived, NO_LAW),
-                Cell::number(fit.r2, Form::Fixed(2), Provenance::Derived, "no spread to explain"),
-                Cell::number(None, Form::Significant, Provenance::Derived, "no straight line"),
+                Cell::number(
+                    fit.r2,
+                    Form::Fixed(2),
+                    Provenance::Derived,
+                    "no spread to explain",
+                ),
+                Cell::number(
+                    None,
+                    Form::Significant,
+                    Provenance::Derived,
+                    "no straight line",
+                ),
             ]);
         }
     }

@@ -84,9 +84,8 @@ fn distinct(report: &Report) -> Vec<&TestReport> {
 /// The same, if of any of them anything is known.
 fn known(report: &Report) -> Vec<&TestReport> {
     let tests = distinct(report);
-    let told = |test: &&TestReport| {
-        estimated_bytes(test).is_some() || measured_bytes(test).is_some()
-    };
+    let told =
+        |test: &&TestReport| estimated_bytes(test).is_some() || measured_bytes(test).is_some();
     if tests.iter().any(told) {
         tests
     } else {

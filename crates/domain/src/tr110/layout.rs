@@ -176,7 +176,10 @@ fn read(
             Role::try_new(name.as_str()),
         ) {
             (Ok(_), Ok(_)) if name == COMBINED => {
-                fields.fault(name, "is the name of the run's combined report, not of an agent");
+                fields.fault(
+                    name,
+                    "is the name of the run's combined report, not of an agent",
+                );
             }
             (Ok(id), Ok(role)) => agents.push(agent((id, role), place, root, summary, fields)),
             (Err(error), _) | (_, Err(error)) => fields.fault(name, error.to_string()),

@@ -2,6 +2,7 @@ use chimera_domain::compare::Options;
 use chimera_domain::gate::{Gate, GateState, Preset, Quantity, Threshold, judge};
 use chimera_domain::render::{gate_junit, gate_markdown};
 use chimera_domain::report::{OutcomeState, Report};
+use chimera_domain::stats::{Provenance, Summary};
 
 use crate::world::Truth;
 
@@ -105,6 +106,7 @@ fn rates_and_deltas() {
     );
     assert!(found.passed, "{found:#?}");
     // The rate of an event that was never seen in ten runs may still be 28 %.
+    assert_eq!(found.results[1].interval.unwrap()[0].to_bits(), 0);
     assert!(!gate(&report, &["contention_rate <= 10 % ci in 1"]).passed);
     let crowded = Truth {
         contention: 2.5,
@@ -164,6 +166,30 @@ fn a_baseline_must_not_be_fallen_behind() {
     fewer.tests.remove(0);
     let found = judge(&fewer, Some(&baseline), &[], &options);
     assert!(!found.passed && found.results[1].detail.contains("no partner"));
+}
+
+#[test]
+fn quality_is_held_against_the_baseline() {
+    let (mut baseline, mut report) = (Truth::default().report(), Truth::default().report());
+    let quality = |values: &[f64]| Summary::of(values, Provenance::Measured, "no text");
+    baseline.tests[0].aggregate.quality = quality(&[0.70, 0.74]);
+    report.tests[0].aggregate.quality = quality(&[0.66, 0.70]);
+    let delta = |rule: &str, baseline: Option<&Report>| {
+        let rules = [rule.parse::<Threshold>().unwrap()];
+        let found = judge(&report, baseline, &rules, &Options::default());
+        let mut about = found.results.into_iter();
+        about.find(|r| r.rule.starts_with("quality_delta")).unwrap()
+    };
+    let found = delta("quality_delta >= -5 in 1", Some(&baseline));
+    assert_eq!(found.state, GateState::Met, "{}", found.detail);
+    assert!((found.value.unwrap() + 4.0).abs() < 1e-9);
+    let found = delta("quality_delta >= -3 in 1", Some(&baseline));
+    assert_eq!(found.state, GateState::Missed, "{}", found.detail);
+    // The other test's texts were not judged, and without a baseline there is no delta.
+    let found = delta("quality_delta >= -3 in 2", Some(&baseline));
+    assert_eq!((found.state, found.value), (GateState::Missed, None));
+    let found = delta("quality_delta >= -3 optional in 1", None);
+    assert_eq!(found.state, GateState::Skipped);
 }
 
 #[test]

@@ -38,9 +38,37 @@ fn synthetic() -> Report {
     of_test_one(&values).unwrap()
 }
 
+/// Files that state half of everything.
+fn sparse() -> Report {
+    let values: Vec<_> = (1..=3)
+        .map(|run| {
+            let mut value = metrics(run, [30.0, 60.0], [500.0, 480.0], [42.0, 41.0]);
+            let summary = value["summary"].as_object_mut().unwrap();
+            for absent in [
+                "throughput_delta",
+                "ttft_delta_ms",
+                "sequential_estimated_time",
+                "concurrency_speedup",
+            ] {
+                summary.remove(absent);
+            }
+            value["insight"]
+                .as_object_mut()
+                .unwrap()
+                .remove("execution_summary");
+            value["insight"]["aggregate_metrics"] = serde_json::json!({});
+            value
+        })
+        .collect();
+    of_test_one(&values).unwrap()
+}
+
 #[test]
 fn an_imported_report_comes_back_as_it_was() {
-    for report in [Some(synthetic()), imported()].into_iter().flatten() {
+    for report in [Some(synthetic()), Some(sparse()), imported()]
+        .into_iter()
+        .flatten()
+    {
         let mut back = again(&report);
         // A configuration that was empty is written with every option as null, which is the same.
         assert_eq!(back.tests.len(), report.tests.len());

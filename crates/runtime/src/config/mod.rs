@@ -43,6 +43,21 @@ pub fn cache_dir() -> Option<PathBuf> {
     }
 }
 
+/// Where what must outlive a cache is kept, such as the history of reports: `$XDG_DATA_HOME/chimera`,
+/// else `~/.local/share/chimera`.
+///
+/// *Undefined when* neither variable is set (`None`). The folder may not exist.
+#[must_use]
+pub fn data_dir() -> Option<PathBuf> {
+    match env("XDG_DATA_HOME") {
+        Some(base) => Some(PathBuf::from(base).join("chimera")),
+        None => env("HOME").map(|home| {
+            let share = PathBuf::from(home).join(".local").join("share");
+            share.join("chimera")
+        }),
+    }
+}
+
 /// Why a program cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProgramError {

@@ -8,6 +8,7 @@
 
 mod bundles;
 mod dry_run;
+mod history;
 mod imports;
 mod judge;
 mod probe;

@@ -3,17 +3,22 @@ use std::process::Stdio;
 
 use crate::support::{Told, chimera, nobody, text, told};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 19] = [
     "bench",
     "up",
     "submit",
     "list",
+    "history",
     "watch",
     "cancel",
     "workers",
     "report",
     "replay",
     "verify",
+    "import",
+    "advise",
+    "compare",
+    "gate",
     "probe",
     "doctor",
     "completions",

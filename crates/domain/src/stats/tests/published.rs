@@ -41,6 +41,7 @@ fn effects_of_the_sleep_data() {
 }
 
 #[test]
+#[expect(clippy::approx_constant, reason = "a datum, not pi")]
 fn signed_ranks_of_rs_depression_example() {
     let first = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30];
     let second = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29];
@@ -89,7 +90,7 @@ fn without_spread_a_difference_is_certain_and_equality_is_no_find() {
     assert_eq!((same.t, same.p_two_sided), (0.0, 1.0));
     let apart = welch_t(&[2.0, 2.0], &[1.0, 1.0]).unwrap();
     assert_eq!((apart.p_two_sided, apart.p_greater), (0.0, 0.0));
-    assert_eq!(apart.p_less, 1.0);
+    near(Some(apart.p_less), 1.0, 0.0);
     assert_eq!(cohens_d(&[2.0, 2.0], &[1.0, 1.0]), None);
     assert_eq!(wilcoxon_signed_rank(&[1.0, 2.0], &[1.0, 2.0]), None);
 }
