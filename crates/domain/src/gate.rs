@@ -6,7 +6,6 @@
 //! together skip tests with one agent, where there is nothing to judge.
 
 mod measure;
-mod of_spec;
 mod preset;
 mod quantity;
 mod threshold;
@@ -19,7 +18,6 @@ use crate::report::{OutcomeState, Report, TestReport, number};
 use crate::stats::Provenance;
 
 use measure::{Found, measure};
-pub use of_spec::of_spec;
 pub use preset::Preset;
 pub use quantity::Quantity;
 pub use threshold::{Operator, Threshold};

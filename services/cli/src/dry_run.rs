@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use agent_worker::workload::{self, DataSource};
+use chimera_domain::gate::Threshold;
 use chimera_domain::options::EngineKind;
 use chimera_domain::plan::{
     self, Budget, Choice, Goal, LaterPhase, Plan, PlannedAgent, PlannedLeg, PlannedTest, Select,
@@ -101,7 +102,7 @@ struct Outline {
     attached: Vec<String>,
     solo: bool,
     budget: Budget,
-    gate: Vec<(String, String)>,
+    gate: Vec<Threshold>,
     tests: u64,
     runs: u64,
     legs: u64,

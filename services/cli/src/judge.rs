@@ -4,6 +4,7 @@ use chimera_domain::compare::compare;
 use chimera_domain::gate::{self, Threshold};
 use chimera_domain::render;
 use chimera_domain::report::Report;
+use chimera_domain::spec::{self, SpecFormat};
 use chimera_runtime::exit::UsageError;
 
 use crate::args::{CompareArgs, GateArgs, options};
@@ -66,16 +67,8 @@ fn rules(args: &GateArgs, result: &Report) -> anyhow::Result<Vec<Threshold>> {
     if let Some(preset) = args.preset {
         rules.extend(preset.thresholds());
     }
-    let of_spec = |text: &str, whose: &str| {
-        gate::of_spec(text).map_err(|faults| {
-            UsageError(format!(
-                "the [gate] table of {whose}: {}",
-                faults.join("; ")
-            ))
-        })
-    };
     if let Some(path) = &args.spec {
-        let found = of_spec(&spec_file::text_of(path)?, &path.display().to_string())?;
+        let found = spec_file::read(path)?.spec.gate().to_vec();
         if found.is_empty() {
             return Err(UsageError(format!("{} has no [gate] table", path.display())).into());
         }
@@ -83,7 +76,9 @@ fn rules(args: &GateArgs, result: &Report) -> anyhow::Result<Vec<Threshold>> {
     }
     let asked = !rules.is_empty() || args.spec.is_some() || args.baseline.is_some();
     if let (false, Some(text)) = (asked, &result.spec) {
-        rules.extend(of_spec(text, "the report's own spec")?);
+        let spec = spec::parse(text, SpecFormat::of(text))
+            .map_err(|e| UsageError(format!("the report's own spec: {e}")))?;
+        rules.extend_from_slice(spec.gate());
     }
     Ok(rules)
 }

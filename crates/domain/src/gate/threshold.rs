@@ -157,20 +157,28 @@ impl Threshold {
     }
 }
 
-impl fmt::Display for Threshold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, operator) = (self.quantity.name(), self.operator.as_str());
-        write!(f, "{name} {operator} {}", self.limit)?;
+impl Threshold {
+    /// The rule without the name of its quantity, as it stands in a spec.
+    #[must_use]
+    pub fn rule(&self) -> String {
+        let mut rule = format!("{} {}", self.operator.as_str(), self.limit);
         if self.by_interval {
-            f.write_str(" ci")?;
+            rule.push_str(" ci");
         }
         if !self.required {
-            f.write_str(" optional")?;
+            rule.push_str(" optional");
         }
-        match &self.test {
-            Some(test) => write!(f, " in {test}"),
-            None => Ok(()),
+        if let Some(test) = &self.test {
+            rule.push_str(" in ");
+            rule.push_str(test);
         }
+        rule
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.quantity.name(), self.rule())
     }
 }
 

@@ -3,6 +3,7 @@
 use super::options::{OptionKey, Setting};
 use super::phase::Phase;
 use super::write;
+use crate::gate::Threshold;
 use crate::ids::ExperimentId;
 use crate::options::EngineKind;
 use crate::plan::{Budget, Limits, Workload};
@@ -19,7 +20,7 @@ pub struct ValidSpec {
     pub(super) baseline: Vec<Setting>,
     pub(super) limits: Limits,
     pub(super) budget: Budget,
-    pub(super) gate: Vec<(String, String)>,
+    pub(super) gate: Vec<Threshold>,
     pub(super) phases: Vec<Phase>,
 }
 
@@ -78,10 +79,9 @@ impl ValidSpec {
         self.budget
     }
 
-    /// What a result must reach: the name of a figure and a rule about it (`>= 1.5 ci`), in the
-    /// order written. *Shape*: no name twice.
+    /// What a result must reach, in the order written. *Shape*: no quantity twice.
     #[must_use]
-    pub fn gate(&self) -> &[(String, String)] {
+    pub fn gate(&self) -> &[Threshold] {
         &self.gate
     }
 

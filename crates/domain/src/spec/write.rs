@@ -43,8 +43,8 @@ pub(super) fn spec(spec: &ValidSpec) -> String {
     budget(spec.budget, &mut out);
     if !spec.gate.is_empty() {
         out.header("gate");
-        for (name, rule) in &spec.gate {
-            out.pair(name, text(rule));
+        for threshold in &spec.gate {
+            out.pair(threshold.quantity.name(), text(&threshold.rule()));
         }
     }
     if !spec.baseline.is_empty() {

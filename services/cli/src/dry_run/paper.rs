@@ -86,8 +86,8 @@ fn facts(outline: &Outline) -> Vec<(&'static str, String)> {
         );
         facts.push(("cool-down", pause));
     }
-    for (name, rule) in &outline.gate {
-        facts.push(("gate", format!("{name} {rule}")));
+    for rule in &outline.gate {
+        facts.push(("gate", rule.to_string()));
     }
     if outline.most_runs > outline.runs {
         let most = format!(
