@@ -168,11 +168,12 @@ impl Stated {
 ///
 /// *Shape*: digits with at most one point, groups of three digits parted by commas joined; digits
 /// that are part of a name (`q4_K_M`, `phase2`, `a.b.c`) are none, nor are whole numbers of one digit,
-/// which the data would hold by chance, nor the numbers of list items and references (`3.`, `[2]`).
+/// which the data would hold by chance, nor the numbers of list items (`3.`), nor anything in square
+/// brackets: references (`[2]`) and the prompt's session mark.
 #[must_use]
 pub fn numbers(text: &str) -> Vec<Stated> {
     let mut found = Vec::new();
-    for line in text.lines() {
+    for line in text.lines().map(without_brackets) {
         for (index, word) in line.split_whitespace().enumerate() {
             // The number of a list item.
             if index == 0
@@ -190,6 +191,18 @@ pub fn numbers(text: &str) -> Vec<Stated> {
         }
     }
     found
+}
+
+/// A line without what stands in square brackets; a bracket that is not closed ends it.
+fn without_brackets(line: &str) -> String {
+    let mut inside = false;
+    line.chars()
+        .filter(|c| {
+            let shown = !inside && *c != '[';
+            inside = (inside || *c == '[') && *c != ']';
+            shown
+        })
+        .collect()
 }
 
 /// A word as a figure, with its sign, a currency or unit around it aside.

@@ -88,6 +88,10 @@ fn figures_are_found_and_names_are_not() {
         values("60/80/120 and n=48 (264 rows)"),
         [60.0, 80.0, 120.0, 48.0, 264.0]
     );
+    assert_eq!(
+        values("[session 51341641] 264 rows [see 99] x [77"),
+        [264.0]
+    );
     assert_eq!(values("**542.2** `142.6` 1,23"), [542.2, 142.6]);
 }
 
