@@ -50,7 +50,7 @@ fn tr110(args: &Tr110Args, json: bool) -> anyhow::Result<()> {
     table::print_findings(&report, &mut text)?;
     if let Some(out) = &args.out {
         text.extend_from_slice(
-            format!("\nFiles: {} (start with report.md)\n", out.display()).as_bytes(),
+            format!("\nFiles: {} (start with report.html)\n", out.display()).as_bytes(),
         );
     }
     output::print(&text).map(|_| ())

@@ -50,7 +50,7 @@ pub(crate) fn print_files(folder: &Path, out: &mut impl Write) -> io::Result<()>
     let folder = folder.display();
     writeln!(
         out,
-        "\nFiles: {folder} (start with report.md)\nCheck: chimera verify {folder}"
+        "\nFiles: {folder} (start with report.html)\nCheck: chimera verify {folder}"
     )
 }
 
