@@ -18,13 +18,9 @@ mod bench;
 mod doctor;
 mod dry_run;
 mod engines;
-<<<<<<< HEAD
-mod import;
-mod job;
-=======
 mod history;
 mod import;
->>>>>>> study-dom
+mod job;
 mod judge;
 mod output;
 mod probe;

@@ -1,9 +1,5 @@
 //! What comparing and gating must find in reports whose truth is known.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "tests: a panic is the failure"
-)]
+#![expect(clippy::unwrap_used, reason = "tests: a panic is the failure")]
 
 #[path = "../report/support.rs"]
 mod support;

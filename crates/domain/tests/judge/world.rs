@@ -39,6 +39,11 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
     (0..12).map(|_| uniform(rng)).sum::<f64>() - 6.0
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a time of seconds, and a positive factor"
+)]
 fn times(ns: u64, factor: f64) -> u64 {
     (ns as f64 * factor).round() as u64
 }
