@@ -5,8 +5,8 @@
 
 mod comparison;
 mod csv;
-mod gate;
 mod extra;
+mod gate;
 mod html;
 mod markdown;
 mod statistics;
@@ -22,8 +22,8 @@ use crate::tables;
 
 pub use comparison::comparison_markdown;
 pub use csv::runs_csv;
-pub use html::report_html;
 pub use gate::{gate_junit, gate_markdown};
+pub use html::report_html;
 pub use markdown::report_markdown;
 pub use summary::{summary_json, summary_markdown};
 pub use tr110::{agent_report_markdown, combined_report_markdown, metrics_json};

@@ -331,7 +331,10 @@ async fn killed_coordinator_closes_what_was_open_and_goes_on() {
         })
     };
     let closes = |run, attempt| epochs(run, attempt, |r| matches!(r, ControlRecord::Closed { .. }));
-    let (before, after) = (commits("t1-r1-together", 1)[0], commits("t1-r3-together", 1)[0]);
+    let (before, after) = (
+        commits("t1-r1-together", 1)[0],
+        commits("t1-r3-together", 1)[0],
+    );
     assert!(after > before, "the epoch rises: {before}, {after}");
     assert_eq!(
         commits("t1-r2-together", 1),
