@@ -3,7 +3,7 @@
 //! Every report that this machine writes is entered once; `chimera list` shows the entries and
 //! `chimera report ID` finds the folder. Losing the file loses no result: the folders have them all.
 //! Several processes may use it at once (write-ahead log; a writer waits for another up to
-//! [`BUSY_TIMEOUT`]). The layout is numbered in `user_version`; an older one is brought up to date in
+//! `BUSY_TIMEOUT`). The layout is numbered in `user_version`; an older one is brought up to date in
 //! one transaction, a newer one is refused, and what is no database is named with its remedy, never
 //! overwritten.
 

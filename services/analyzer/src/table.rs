@@ -3,7 +3,7 @@
 //! The rows are those of the report, so that both always say the same: the attempt of each leg that
 //! decides, valid or not, together and alone. A solo leg that several agents share is there once, under
 //! the agent that ran it. Column names carry their units; a null is "not measured", never zero. The
-//! columns are listed in `docs/metrics.md`, and [`COLUMNS`] is the only place that defines them.
+//! columns are listed in `docs/metrics.md`, and `COLUMNS` is the only place that defines them.
 
 use std::sync::Arc;
 

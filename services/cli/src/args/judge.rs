@@ -69,7 +69,7 @@ pub struct GateArgs {
     /// A rule that every test must meet; repeatable
     #[arg(long = "rule", value_name = "RULE")]
     pub rules: Vec<Threshold>,
-    /// Take the [gate] table of this spec
+    /// Take the `[gate]` table of this spec
     #[arg(long, value_name = "SPEC")]
     pub spec: Option<PathBuf>,
     /// Take a published set of rules: tr110 (its alerts) or tr110-ci (its test); both judge balance

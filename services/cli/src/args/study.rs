@@ -63,6 +63,6 @@ pub struct AdviseArgs {
 pub enum PlaybookFormat {
     /// YAML: each goal's phase, and what to expect
     Yaml,
-    /// TOML: a [[phase]] for each goal, to paste into a spec
+    /// TOML: a `[[phase]]` for each goal, to paste into a spec
     Toml,
 }
