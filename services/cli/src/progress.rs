@@ -1,5 +1,6 @@
 //! How far an experiment is: bars on a terminal, one line per change elsewhere.
 
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -137,6 +138,8 @@ struct Bars {
     legs: ProgressBar,
     now: ProgressBar,
     rates: ProgressBar,
+    /// Whether there was a picture. Before it nothing is drawn: an empty bar would look full.
+    begun: Cell<bool>,
 }
 
 impl Bars {
@@ -153,16 +156,19 @@ impl Bars {
         let legs = add(LEGS_TEMPLATE);
         let now = add(LINE_TEMPLATE);
         let rates = add(LINE_TEMPLATE);
-        legs.enable_steady_tick(TICK);
         Self {
             all,
             legs,
             now,
             rates,
+            begun: Cell::new(false),
         }
     }
 
     fn update(&self, progress: &Progress) {
+        if !self.begun.replace(true) {
+            self.legs.enable_steady_tick(TICK);
+        }
         self.legs.set_length(u64::from(progress.legs_total));
         self.legs.set_position(u64::from(progress.legs_closed));
         self.legs
