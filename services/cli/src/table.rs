@@ -130,10 +130,10 @@ fn render(report: &Report, paper: Paper) -> String {
         .contrast
         .iter()
         .map(|contrast| contrast.sentence.clone());
-    let verdicts = report
-        .tests
-        .iter()
-        .map(|test| format!("{}: {}", test.label, test.verdict));
+    // Of many tests the table says as much as a sentence each, which the report has.
+    let few = report.tests.len() <= MAX_COLUMNS;
+    let told = report.tests.iter().filter(|_| few);
+    let verdicts = told.map(|test| format!("{}: {}", test.label, test.verdict));
     for sentence in topology.chain(contrast).chain(verdicts) {
         lines.push(wrap(&sentence, paper.width));
         lines.push(String::new());
@@ -253,8 +253,40 @@ const LINES: [(&str, Write1); 10] = [
     }),
 ];
 
+/// What stands beside a test in a table of many.
+const BRIEF: [(&str, Write1); 7] = [
+    (GAIN_BRIEF, |test, notes| {
+        notes.interval(&test.aggregate.concurrency_gain)
+    }),
+    ("efficiency", |test, notes| {
+        notes.value(&test.aggregate.parallel_efficiency, percent)
+    }),
+    ("TR110", |test, notes| {
+        notes.value(&test.aggregate.tr110_speedup, text)
+    }),
+    ("TTFT ms", |test, notes| {
+        notes.change(&test.aggregate.ttft_solo_ms, &test.aggregate.ttft_ms)
+    }),
+    ("TPOT ms", |test, notes| {
+        notes.change(&test.aggregate.tpot_solo_ms, &test.aggregate.tpot_ms)
+    }),
+    ("tokens/s", |test, notes| {
+        notes.change(
+            &test.aggregate.solo_tokens_per_s,
+            &test.aggregate.aggregate_tokens_per_s,
+        )
+    }),
+    ("valid", |test, _| {
+        format!("{} of {}", test.runs_valid, test.runs_attempted)
+    }),
+];
+/// Below this the labels of a table of many would be hard to read; its figures then share the room.
+const MIN_LABEL: usize = 24;
+
 /// The line that is printed in bold.
 const GAIN: &str = "concurrency gain (95 %)";
+/// The same in a table of many.
+const GAIN_BRIEF: &str = "gain (95 %)";
 
 fn slowdowns(test: &TestReport, notes: &mut Notes) -> String {
     let agents = &test.aggregate.agents;
@@ -290,22 +322,46 @@ fn picture(report: &Report, paper: Paper, notes: &mut Notes) -> String {
             first.set_constraint(ColumnConstraint::ContentWidth);
         }
     } else {
-        let names = LINES.iter().map(|(name, _)| (*name).to_owned());
-        table.set_header(std::iter::once(report.name.clone()).chain(names));
-        for test in &report.tests {
-            let mut row = vec![Cell::new(&test.label)];
-            for (name, write) in LINES {
-                row.push(emphasis(name, test, Cell::new(write(test, notes))));
-            }
-            table.add_row(row);
-        }
+        many(report, paper, notes, &mut table);
     }
     table.trim_fmt()
 }
 
+/// Many tests, a row each: as much as fits beside a label.
+fn many(report: &Report, paper: Paper, notes: &mut Notes, table: &mut Table) {
+    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    let names = BRIEF.iter().map(|(name, _)| right((*name).to_owned()));
+    table.set_header(
+        [Cell::new("test"), Cell::new(&report.name)]
+            .into_iter()
+            .chain(names),
+    );
+    let mut widths = BRIEF.map(|(name, _)| name.len());
+    for test in &report.tests {
+        let mut row = vec![right(test.id.clone()), Cell::new(&test.label)];
+        for ((name, write), width) in BRIEF.into_iter().zip(&mut widths) {
+            let text = write(test, notes);
+            *width = (*width).max(text.len());
+            row.push(emphasis(name, test, right(text)));
+        }
+        table.add_row(row);
+    }
+    let figures: usize = widths.iter().map(|width| width + PADDING - 1).sum();
+    if usize::from(paper.width) >= figures + MIN_LABEL + 2 * PADDING {
+        // Labels wrap, figures do not.
+        let columns = (0..BRIEF.len() + 2).filter(|column| *column != 1);
+        for column in columns {
+            if let Some(column) = table.column_mut(column) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+    }
+    notes.mark("-> : one alone -> all together; TR110: its 'speed-up', which is balance only");
+}
+
 /// The gain in colour: only where its interval tells on which side of 1 it lies.
 fn emphasis(name: &str, test: &TestReport, cell: Cell) -> Cell {
-    if name != GAIN {
+    if name != GAIN && name != GAIN_BRIEF {
         return cell;
     }
     let cell = cell.add_attribute(Attribute::Bold);

@@ -46,3 +46,27 @@ pub(super) fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
         ("Engine: decode alone tokens/s", &a.engine_solo_tokens_per_s),
     ]
 }
+
+/// A statistic and the name that people read.
+pub(super) type Named<'a> = (&'static str, &'a Summary);
+
+/// The statistics that there are; and, a line for each reason, what is missing for it: a table of
+/// dashes hides the figures among them.
+pub(super) fn measured_and_missing(a: &Aggregate) -> (Vec<Named<'_>>, Vec<String>) {
+    let (measured, missing): (Vec<_>, Vec<_>) = statistics_of(a)
+        .into_iter()
+        .partition(|(_, summary)| summary.value.is_some());
+    let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, summary) in missing {
+        let reason = summary.reason.as_deref().unwrap_or("for no stated reason");
+        match by_reason.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => names.push(name),
+            None => by_reason.push((reason, vec![name])),
+        }
+    }
+    let lines = by_reason
+        .into_iter()
+        .map(|(reason, names)| format!("{reason}: {}", names.join(", ")))
+        .collect();
+    (measured, lines)
+}

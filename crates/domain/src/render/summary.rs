@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::RenderError;
-use super::statistics::statistics_of;
+use super::statistics::measured_and_missing;
 use super::table::Table;
 use crate::quality::Quality;
 use crate::report::number::{opt, percent, text, with_interval};
@@ -297,7 +297,8 @@ fn statistics(test: &TestReport) -> String {
         "95 % interval",
         "Provenance",
     ]);
-    for (name, summary) in statistics_of(&test.aggregate) {
+    let (measured, missing) = measured_and_missing(&test.aggregate);
+    for (name, summary) in measured {
         let interval = summary.ci95.map_or_else(
             || "-".to_owned(),
             |[low, high]| format!("{} to {}", opt(Some(low)), opt(Some(high))),
@@ -318,7 +319,11 @@ fn statistics(test: &TestReport) -> String {
             format!("{}{reason}", summary.provenance.as_str()),
         ]);
     }
-    table.finish("Nothing.")
+    let mut out = table.finish("Nothing was measured.");
+    for line in missing {
+        out.push_str(&format!("Not measured, {line}.\n\n"));
+    }
+    out
 }
 
 fn distributions(test: &TestReport) -> String {

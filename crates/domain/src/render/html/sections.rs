@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::view::{Cell, Table, clean, stamps};
-use crate::render::statistics::statistics_of;
+use crate::render::statistics::measured_and_missing;
 use crate::report::number::{opt, text};
 use crate::report::{Environment, Report, RunReport, TestReport};
 use crate::stats::{Distribution, Summary};
@@ -28,6 +28,8 @@ pub(super) struct TestView {
     runs: Option<Table>,
     means: Option<Table>,
     statistics: Option<Table>,
+    /// What was not measured, a line for each reason.
+    missing: Vec<String>,
     distributions: Option<Table>,
 }
 
@@ -70,6 +72,11 @@ pub(super) fn results(tests: &[TestReport]) -> Option<Table> {
 
 /// One test; `full` with its agents and statistics.
 pub(super) fn test_view(test: &TestReport, full: bool) -> TestView {
+    let (statistics, missing) = if full {
+        statistics(test)
+    } else {
+        (None, Vec::new())
+    };
     TestView {
         id: clean(&test.id),
         title: clean(&test.label),
@@ -83,7 +90,8 @@ pub(super) fn test_view(test: &TestReport, full: bool) -> TestView {
         agents: full.then(|| agents(test)).flatten(),
         runs: runs(test),
         means: full.then(|| means(test)).flatten(),
-        statistics: full.then(|| statistics(test)).flatten(),
+        statistics,
+        missing,
         distributions: full.then(|| distributions(test)).flatten(),
     }
 }
@@ -207,9 +215,10 @@ fn means(test: &TestReport) -> Option<Table> {
     table.filled()
 }
 
-fn statistics(test: &TestReport) -> Option<Table> {
+fn statistics(test: &TestReport) -> (Option<Table>, Vec<String>) {
+    let (measured, missing) = measured_and_missing(&test.aggregate);
     let mut table = Table::new(1, &["Statistic", "Mean and 95 % interval", "sd", "n", "CV"]);
-    for (name, summary) in statistics_of(&test.aggregate) {
+    for (name, summary) in measured {
         table.row([
             Cell::words(name),
             Cell::summary(summary),
@@ -222,7 +231,8 @@ fn statistics(test: &TestReport) -> Option<Table> {
             ),
         ]);
     }
-    table.filled()
+    let missing = missing.iter().map(|line| clean(line)).collect();
+    (table.filled(), missing)
 }
 
 fn distributions(test: &TestReport) -> Option<Table> {

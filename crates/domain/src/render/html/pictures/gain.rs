@@ -216,7 +216,11 @@ fn references(svg: &mut Svg, frame: &Frame, scale: &Scale, rows: &[Row<'_>], kin
     {
         let x = scale.place(ideal);
         svg.line("ref dash", (x, frame.top - 10.0), (x, bottom));
-        let label = if apart && kind.even.is_some() {
+        // On a phone there is no room for a sentence beside "no gain".
+        let narrow = frame.layout.width() < 500.0;
+        let label = if apart && kind.even.is_some() && narrow {
+            format!("{ideal:.0} agents")
+        } else if apart && kind.even.is_some() {
             format!("{ideal:.0} agents, undisturbed")
         } else if apart {
             "undisturbed".to_owned()
