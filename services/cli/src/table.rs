@@ -123,6 +123,12 @@ fn render(report: &Report, paper: Paper) -> String {
         lines.push(picture(report, paper, &mut notes));
     }
     lines.extend(notes.lines());
+    // Of many tests the table says as much as a sentence each, which the report has.
+    let few = report.tests.len() <= MAX_COLUMNS;
+    if !few {
+        let legend = "  TTFT, TPOT, tokens/s: one alone -> all together. TR110: its 'speed-up', balance only.";
+        lines.push(wrap(legend, paper.width));
+    }
     lines.push(String::new());
     let topology = report.topology.iter().flat_map(|verdict| &verdict.groups);
     let topology = topology.map(|group| group.sentence.clone());
@@ -130,8 +136,6 @@ fn render(report: &Report, paper: Paper) -> String {
         .contrast
         .iter()
         .map(|contrast| contrast.sentence.clone());
-    // Of many tests the table says as much as a sentence each, which the report has.
-    let few = report.tests.len() <= MAX_COLUMNS;
     let told = report.tests.iter().filter(|_| few);
     let verdicts = told.map(|test| format!("{}: {}", test.label, test.verdict));
     for sentence in topology.chain(contrast).chain(verdicts) {
@@ -280,8 +284,10 @@ const BRIEF: [(&str, Write1); 7] = [
         format!("{} of {}", test.runs_valid, test.runs_attempted)
     }),
 ];
-/// Below this the labels of a table of many would be hard to read; its figures then share the room.
-const MIN_LABEL: usize = 24;
+/// What a narrow table of many does without, the first first.
+const FIRST_TO_GO: [&str; 3] = ["TPOT ms", "efficiency", "TTFT ms"];
+/// Below this the labels of a table of many would be hard to read.
+const MIN_LABEL: usize = 22;
 
 /// The line that is printed in bold.
 const GAIN: &str = "concurrency gain (95 %)";
@@ -327,36 +333,58 @@ fn picture(report: &Report, paper: Paper, notes: &mut Notes) -> String {
     table.trim_fmt()
 }
 
-/// Many tests, a row each: as much as fits beside a label.
+/// Many tests, a row each: as much as fits beside a label that can be read.
 fn many(report: &Report, paper: Paper, notes: &mut Notes, table: &mut Table) {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    let names = BRIEF.iter().map(|(name, _)| right((*name).to_owned()));
-    table.set_header(
-        [Cell::new("test"), Cell::new(&report.name)]
-            .into_iter()
-            .chain(names),
-    );
-    let mut widths = BRIEF.map(|(name, _)| name.len());
-    for test in &report.tests {
+    let mut columns: Vec<Column> = BRIEF
+        .into_iter()
+        .map(|(name, write)| Column::of(report, name, write, notes))
+        .collect();
+    let wide = |columns: &[Column]| columns.iter().map(|c| c.width + PADDING - 1).sum::<usize>();
+    let room = usize::from(paper.width).saturating_sub(MIN_LABEL + 3 * PADDING);
+    for name in FIRST_TO_GO {
+        if wide(&columns) > room {
+            columns.retain(|column| column.name != name);
+        }
+    }
+    let fits = wide(&columns) <= room;
+    let names = columns.iter().map(|column| right(column.name.to_owned()));
+    let begin = [Cell::new("test"), Cell::new(&report.name)];
+    table.set_header(begin.into_iter().chain(names));
+    for (at, test) in report.tests.iter().enumerate() {
         let mut row = vec![right(test.id.clone()), Cell::new(&test.label)];
-        for ((name, write), width) in BRIEF.into_iter().zip(&mut widths) {
-            let text = write(test, notes);
-            *width = (*width).max(text.len());
-            row.push(emphasis(name, test, right(text)));
+        for column in &columns {
+            let text = column.cells.get(at).cloned().unwrap_or_default();
+            row.push(emphasis(column.name, test, right(text)));
         }
         table.add_row(row);
     }
-    let figures: usize = widths.iter().map(|width| width + PADDING - 1).sum();
-    if usize::from(paper.width) >= figures + MIN_LABEL + 2 * PADDING {
-        // Labels wrap, figures do not.
-        let columns = (0..BRIEF.len() + 2).filter(|column| *column != 1);
-        for column in columns {
-            if let Some(column) = table.column_mut(column) {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
+    // Labels wrap, figures do not.
+    let figures = (0..columns.len() + 2).filter(|column| fits && *column != 1);
+    for column in figures {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
-    notes.mark("-> : one alone -> all together; TR110: its 'speed-up', which is balance only");
+}
+
+/// A column of a table of many.
+struct Column {
+    name: &'static str,
+    cells: Vec<String>,
+    width: usize,
+}
+
+impl Column {
+    fn of(report: &Report, name: &'static str, write: Write1, notes: &mut Notes) -> Self {
+        let cells: Vec<String> = report.tests.iter().map(|test| write(test, notes)).collect();
+        let width = cells.iter().map(|cell| cell.len()).max().unwrap_or(0);
+        Self {
+            name,
+            width: width.max(name.len()),
+            cells,
+        }
+    }
 }
 
 /// The gain in colour: only where its interval tells on which side of 1 it lies.
