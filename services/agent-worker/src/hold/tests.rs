@@ -120,6 +120,8 @@ async fn each_agent_of_a_shared_instance_hears_its_own_orders() {
     hold.warm(&run, &id("a"));
     heard.until(&["b warm", "a warm"]).await;
     hold.commit(&run, &id("a"), MonoNs(7));
+    // A release would overtake it: an agent that is told to stop need not start first.
+    heard.until(&["b warm", "a warm", "a at 7"]).await;
     hold.commit(&leg("t1-r1-together", 2), &id("b"), MonoNs(8));
     assert!(!hold.release(&leg("t1-r2-together", 1), &id("a")));
     assert!(hold.release(&run, &id("b")));
