@@ -275,12 +275,9 @@ impl History {
         connection
             .busy_timeout(BUSY_TIMEOUT)
             .map_err(failed("open"))?;
-        let version = version(&connection).map_err(failed("read"))?;
-        let application = pragma(&connection, "application_id").map_err(failed("read"))?;
+        let (version, application, empty) = state(&mut connection).map_err(failed("read"))?;
         let is_new = version == 0 && application == 0;
-        if is_new && !is_empty(&connection).map_err(failed("read"))?
-            || !is_new && application != APPLICATION_ID
-        {
+        if is_new && !empty || !is_new && application != APPLICATION_ID {
             return Err(HistoryError::Foreign {
                 path: path.to_owned(),
             });
@@ -291,10 +288,14 @@ impl History {
                 found: version,
             });
         }
-        // Readers and one writer side by side. Where a file system cannot, SQLite keeps its old way.
-        connection
-            .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
-            .map_err(failed("open"))?;
+        // Readers and one writer side by side. Where a file system cannot, SQLite keeps its old way; and
+        // where another process is at the file, for which SQLite does not wait here, the next who opens
+        // it will see to that: the mode stays in the file.
+        match connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())) {
+            Ok(()) => {}
+            Err(busy) if busy.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
+            Err(other) => return Err(failed("open")(other)),
+        }
         if version < HISTORY_VERSION {
             migrate(&mut connection).map_err(failed("set up"))?;
         }
@@ -453,6 +454,17 @@ impl History {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Layout, owner and whether the file is empty, read at one instant: another process may be setting
+/// the file up right now.
+fn state(connection: &mut Connection) -> rusqlite::Result<(i64, i64, bool)> {
+    let at_once = connection.transaction()?;
+    Ok((
+        version(&at_once)?,
+        pragma(&at_once, "application_id")?,
+        is_empty(&at_once)?,
+    ))
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
