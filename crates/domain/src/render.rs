@@ -18,6 +18,7 @@ mod tr110;
 use serde::Serialize;
 
 use crate::report::{AgentOutputs, Report, RunReport, TestReport, schema};
+use crate::scaling::{self, Scaling, Series};
 use crate::tables;
 
 pub use comparison::comparison_markdown;
@@ -42,6 +43,20 @@ pub enum RenderError {
     Html(#[from] minijinja::Error),
 }
 
+/// What several documents show and is costly to find: once for all of them.
+struct Derived {
+    laws: Vec<(Series, Scaling)>,
+    tables: Vec<tables::Table>,
+}
+
+impl Derived {
+    fn of(report: &Report) -> Self {
+        let laws = scaling::laws(report);
+        let tables = tables::with_laws(report, &laws);
+        Self { laws, tables }
+    }
+}
+
 /// A file to be written: its path relative to the output folder, and its content.
 pub type File = (String, Vec<u8>);
 
@@ -50,12 +65,15 @@ pub type File = (String, Vec<u8>);
 /// # Errors
 /// When a part of the report has no textual form, which no report built from records has.
 pub fn files(report: &Report, outputs: &[AgentOutputs]) -> Result<Vec<File>, RenderError> {
+    let derived = Derived::of(report);
+    let page = html::html(report, &derived)?;
+    let document = markdown::markdown(report, &derived.tables);
     let mut files: Vec<File> = vec![
         ("report.json".to_owned(), report_json(report)?),
         ("report.schema.json".to_owned(), json(&schema())?),
-        ("report.md".to_owned(), report_markdown(report).into_bytes()),
-        ("report.html".to_owned(), report_html(report)?.into_bytes()),
-        ("tables.json".to_owned(), json(&tables::all(report))?),
+        ("report.md".to_owned(), document.into_bytes()),
+        ("report.html".to_owned(), page.into_bytes()),
+        ("tables.json".to_owned(), json(&derived.tables)?),
         ("runs.csv".to_owned(), runs_csv(report)?),
     ];
     for test in &report.tests {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use choose::fit;
 pub use law::Law;
-pub use series::{Series, series};
+pub use series::{Series, laws, series};
 
 /// Most agents of a series: a bound on the work, far above any gang.
 pub const MOST_AGENTS: u32 = 4096;

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::Report;
 use crate::report::number::{opt, text};
+use crate::scaling::{self, Scaling, Series};
 use crate::stats::{Provenance, Summary};
 
 /// A table of TR110 with our figures beside its own.
@@ -254,6 +255,12 @@ impl Draft {
 /// Every table of TR110 of this report, in TR110's order.
 #[must_use]
 pub fn all(report: &Report) -> Vec<Table> {
+    with_laws(report, &scaling::laws(report))
+}
+
+/// As [`all`], where the laws of the report are known already.
+#[must_use]
+pub fn with_laws(report: &Report, laws: &[(Series, Scaling)]) -> Vec<Table> {
     let mut tables = scenario::tables(report);
     tables.extend([
         contention::by_scenario(report),
@@ -263,7 +270,7 @@ pub fn all(report: &Report) -> Vec<Table> {
         speedup::complexity(report),
         speedup::temperature(report),
         speedup::hierarchy(report),
-        law::scaling(report),
+        law::scaling(report, laws),
         length::context(report),
         length::idle_tail(report),
         contention::by_memory(report),

@@ -22,7 +22,7 @@ mod view;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, value::Serde};
 
-use super::RenderError;
+use super::{Derived, RenderError};
 use crate::report::Report;
 
 const PAGE: &str = include_str!("html/page.html");
@@ -36,7 +36,12 @@ const STYLE: &str = include_str!("html/style.css");
 /// # Errors
 /// When the template cannot be filled in, which no report that was built makes happen.
 pub fn report_html(report: &Report) -> Result<String, RenderError> {
-    let page = page::page(report);
+    html(report, &Derived::of(report))
+}
+
+/// The page, where what it derives is known already.
+pub(super) fn html(report: &Report, derived: &Derived) -> Result<String, RenderError> {
+    let page = page::page(report, derived);
     let mut templates = Environment::new();
     // Nothing on the page is written without being escaped, whatever a template is called.
     templates.set_auto_escape_callback(|_| AutoEscape::Html);

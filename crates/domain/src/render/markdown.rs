@@ -44,6 +44,11 @@ Times are the client's, stamped on receipt before parsing, except where a line s
 /// The report for a person: the picture first, then how to read it, then everything.
 #[must_use]
 pub fn report_markdown(report: &Report) -> String {
+    markdown(report, &tables::all(report))
+}
+
+/// The document, where its tables are known already.
+pub(super) fn markdown(report: &Report, tables: &[tables::Table]) -> String {
     let mut out = format!("# {}\n\n", escape(&report.name));
     if report.outcome.state != OutcomeState::Completed {
         let state = match report.outcome.state {
@@ -82,7 +87,7 @@ pub fn report_markdown(report: &Report) -> String {
         out.push_str(&format!("## {}\n\n", escape(&title(test))));
         out.push_str(&body(test));
     }
-    out.push_str(&extra::tables(&tables::all(report)));
+    out.push_str(&extra::tables(tables));
     out.push_str(PROVENANCE);
     out.push_str(&environment(&report.environment));
     if report.source.is_none() {

@@ -1,10 +1,10 @@
 //! The statistics of a test in the order in which every document lists them.
 
-use crate::report::Aggregate;
-use crate::stats::Summary;
+use crate::report::{Aggregate, Distributions};
+use crate::stats::{Distribution, Summary};
 
 /// Every statistic over the valid runs with the name that people read.
-pub(super) fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
+fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
     [
         ("Concurrency gain", &a.concurrency_gain),
         ("Raw gain", &a.raw_gain),
@@ -45,6 +45,38 @@ pub(super) fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
         ("Engine: decode together tokens/s", &a.engine_tokens_per_s),
         ("Engine: decode alone tokens/s", &a.engine_solo_tokens_per_s),
     ]
+}
+
+/// The columns of a table of distributions.
+pub(super) const DISTRIBUTION: [&str; 8] = [
+    "Client time, ms",
+    "n",
+    "min",
+    "p50",
+    "p90",
+    "p95",
+    "p99",
+    "max",
+];
+
+/// The distributions that there are with the name that people read: how many values, and then the
+/// figures of [`DISTRIBUTION`].
+pub(super) fn distributions_of(d: &Distributions) -> Vec<(&'static str, u32, [f64; 6])> {
+    let all = [
+        ("TTFT together", &d.ttft_ms),
+        ("TTFT alone", &d.ttft_solo_ms),
+        ("E2E together", &d.e2e_ms),
+        ("E2E alone", &d.e2e_solo_ms),
+        ("TPOT together", &d.tpot_ms),
+        ("TPOT alone", &d.tpot_solo_ms),
+        ("Gap between chunks together", &d.itl_ms),
+        ("Gap between chunks alone", &d.itl_solo_ms),
+    ];
+    let figures = |(name, found): (&'static str, &Option<Distribution>)| {
+        let d = found.as_ref()?;
+        Some((name, d.n, [d.min, d.p50, d.p90, d.p95, d.p99, d.max]))
+    };
+    all.into_iter().filter_map(figures).collect()
 }
 
 /// A statistic and the name that people read.

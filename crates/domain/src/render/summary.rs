@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::RenderError;
-use super::statistics::measured_and_missing;
+use super::statistics::{DISTRIBUTION, distributions_of, measured_and_missing};
 use super::table::Table;
 use crate::quality::Quality;
 use crate::report::number::{opt, percent, text, with_interval};
 use crate::report::{RunReport, TestReport};
-use crate::stats::{self, Distribution, Summary};
+use crate::stats::{self, Summary};
 
 /// `summary.json`: the test without its runs' details, one line per run, everything aggregated.
 ///
@@ -327,40 +327,9 @@ fn statistics(test: &TestReport) -> String {
 }
 
 fn distributions(test: &TestReport) -> String {
-    let mut table = Table::new(&[
-        "Client time, ms",
-        "n",
-        "min",
-        "p50",
-        "p90",
-        "p95",
-        "p99",
-        "max",
-    ]);
-    let d = &test.distributions;
-    for (name, found) in [
-        ("TTFT together", &d.ttft_ms),
-        ("TTFT alone", &d.ttft_solo_ms),
-        ("E2E together", &d.e2e_ms),
-        ("E2E alone", &d.e2e_solo_ms),
-        ("TPOT together", &d.tpot_ms),
-        ("TPOT alone", &d.tpot_solo_ms),
-        ("Gap between chunks together", &d.itl_ms),
-        ("Gap between chunks alone", &d.itl_solo_ms),
-    ] {
-        let Some(Distribution {
-            n,
-            min,
-            p50,
-            p90,
-            p95,
-            p99,
-            max,
-        }) = found
-        else {
-            continue;
-        };
-        let cells = [min, p50, p90, p95, p99, max].map(|value| opt(Some(*value)));
+    let mut table = Table::new(&DISTRIBUTION);
+    for (name, n, figures) in distributions_of(&test.distributions) {
+        let cells = figures.map(|value| opt(Some(value)));
         table.row([name.to_owned(), n.to_string()].into_iter().chain(cells));
     }
     table.finish("No request of a valid run.")

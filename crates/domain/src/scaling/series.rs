@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Point;
+use super::{Point, Scaling, Settings, fit};
 use crate::metric::Metric;
 use crate::report::{AgentConfig, AgentOptions, Report, TestReport};
 
@@ -40,6 +40,19 @@ pub fn series(report: &Report, metric: Metric) -> Vec<Series> {
     found
         .into_iter()
         .filter_map(|(_, tests)| one(tests, metric))
+        .collect()
+}
+
+/// The laws of a report's gains: each series that can be fitted, with its fit. Every fit is some
+/// hundred resamples, so that whoever writes several documents computes it once.
+#[must_use]
+pub fn laws(report: &Report) -> Vec<(Series, Scaling)> {
+    series(report, Metric::ConcurrencyGain)
+        .into_iter()
+        .filter_map(|series| {
+            let found = fit(&series.points, Settings::default()).ok()?;
+            Some((series, found))
+        })
         .collect()
 }
 

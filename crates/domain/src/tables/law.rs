@@ -2,9 +2,8 @@
 
 use super::group;
 use super::{By, Cell, Draft, Form, Table};
-use crate::metric::Metric;
 use crate::report::{Report, TestReport};
-use crate::scaling;
+use crate::scaling::{Scaling, Series};
 use crate::stats::{Provenance, mean};
 
 const NO_LAW: &str = "TR110's law is of layers alone";
@@ -36,7 +35,7 @@ fn line(points: &[(f64, f64)]) -> Option<Line> {
 }
 
 /// Section 6.2.
-pub(super) fn scaling(report: &Report) -> Table {
+pub(super) fn scaling(report: &Report, laws: &[(Series, Scaling)]) -> Table {
     let mut draft = Draft::new(
         "6.2",
         "What a law of layers explains",
@@ -92,10 +91,7 @@ pub(super) fn scaling(report: &Report) -> Table {
             ]);
         }
     }
-    for series in scaling::series(report, Metric::ConcurrencyGain) {
-        let Ok(found) = scaling::fit(&series.points, scaling::Settings::default()) else {
-            continue;
-        };
+    for (series, found) in laws {
         for fit in &found.fits {
             let chosen = if fit.law == found.law { ", chosen" } else { "" };
             draft.row([

@@ -10,6 +10,7 @@ use super::sections::{
 use super::select;
 use super::tr110::{Tr110Table, tr110};
 use super::view::{Card, Cell, Figure, Key, Mark, Table, clean, interval, mark, percent, tone};
+use crate::render::Derived;
 use crate::report::number::{text, word};
 use crate::report::{OutcomeState, Report, TestReport};
 use crate::stats::{Provenance, Summary};
@@ -79,7 +80,7 @@ struct FindingView {
 }
 
 /// Fills in the page.
-pub(super) fn page(report: &Report) -> Page {
+pub(super) fn page(report: &Report, derived: &Derived) -> Page {
     let (rows, rows_note) = select::tests(&report.tests, select::MAX_ROWS);
     let (spreads, spreads_note) = select::tests(&report.tests, select::MAX_SPREADS);
     let (verdict, beside) = verdict(report);
@@ -112,7 +113,7 @@ pub(super) fn page(report: &Report) -> Page {
     ));
     let mut gain = vec![pictures::gain(&rows, rows_note.as_ref())];
     gain.extend(pictures::efficiency(&rows, rows_note.as_ref()));
-    gain.extend(pictures::scaling(report));
+    gain.extend(pictures::scaling(report, &derived.laws));
     let mut every = report.tests.iter().flat_map(|test| &test.runs);
     let has_solo = every.any(|run| run.solo_total_s.is_some());
     let full = report.tests.len() <= MAX_FULL_TESTS;
@@ -151,7 +152,7 @@ pub(super) fn page(report: &Report) -> Page {
                  summary.md and in report.json."
             )
         }),
-        tr110: tr110(report),
+        tr110: tr110(&derived.tables),
         invalid: invalid(&report.tests),
         validity: data_lines(report),
         environment: environment(&report.environment),

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::view::{Cell, Table, clean, stamps};
-use crate::render::statistics::measured_and_missing;
+use crate::render::statistics::{DISTRIBUTION, distributions_of, measured_and_missing};
 use crate::report::number::{opt, text};
 use crate::report::{Environment, Report, RunReport, TestReport};
-use crate::stats::{Distribution, Summary};
+use crate::stats::Summary;
 
 /// A name and what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -236,45 +236,14 @@ fn statistics(test: &TestReport) -> (Option<Table>, Vec<String>) {
 }
 
 fn distributions(test: &TestReport) -> Option<Table> {
-    let d = &test.distributions;
-    let mut table = Table::new(
-        1,
-        &[
-            "Client time, ms",
-            "n",
-            "min",
-            "p50",
-            "p90",
-            "p95",
-            "p99",
-            "max",
-        ],
-    );
-    for (name, found) in [
-        ("TTFT together", &d.ttft_ms),
-        ("TTFT alone", &d.ttft_solo_ms),
-        ("E2E together", &d.e2e_ms),
-        ("E2E alone", &d.e2e_solo_ms),
-        ("TPOT together", &d.tpot_ms),
-        ("TPOT alone", &d.tpot_solo_ms),
-        ("Gap between chunks together", &d.itl_ms),
-        ("Gap between chunks alone", &d.itl_solo_ms),
-    ] {
-        let Some(Distribution {
-            n,
-            min,
-            p50,
-            p90,
-            p95,
-            p99,
-            max,
-        }) = found
-        else {
-            continue;
-        };
-        let cells = [min, p50, p90, p95, p99, max].map(|value| Cell::measured(Some(*value)));
-        let head = [Cell::words(name), Cell::plain(n.to_string())];
-        table.row(head.into_iter().chain(cells));
+    let mut table = Table::new(1, &DISTRIBUTION);
+    for (name, n, figures) in distributions_of(&test.distributions) {
+        let cells = figures.map(|value| Cell::measured(Some(value)));
+        table.row(
+            [Cell::words(name), Cell::plain(n.to_string())]
+                .into_iter()
+                .chain(cells),
+        );
     }
     table.filled()
 }

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::view::{Cell, Table, clean};
-use crate::report::Report;
 use crate::stats::Provenance;
 use crate::tables::{self, By};
 
@@ -17,9 +16,9 @@ pub(super) struct Tr110Table {
     empty: Option<String>,
 }
 
-/// The tables of TR110's report, computed of this one.
-pub(super) fn tr110(report: &Report) -> Vec<Tr110Table> {
-    tables::all(report).iter().map(view).collect()
+/// The tables of TR110's report, as the page shows them.
+pub(super) fn tr110(tables: &[tables::Table]) -> Vec<Tr110Table> {
+    tables.iter().map(view).collect()
 }
 
 fn view(table: &tables::Table) -> Tr110Table {

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use super::super::chart::{Anchor, Layout, Scale, Svg};
 use super::super::view::{Cell, Figure, Key, Table, clean, interval, spoken, tone};
 use super::plot::both;
-use crate::metric::Metric;
 use crate::report::number::text;
 use crate::report::{Report, TestReport};
-use crate::scaling::{self, LawFit, Scaling, Settings, series};
+use crate::scaling::{LawFit, Scaling, Series};
 
 /// Laws whose AICc is less than this above the best are drawn too: they can hardly be told apart.
 const CLOSE: f64 = 2.0;
@@ -16,16 +15,8 @@ const CLOSE: f64 = 2.0;
 /// Tests by number of agents.
 type ByCount<'a> = BTreeMap<usize, Vec<&'a TestReport>>;
 
-/// Laws fitted to the report's series; empty where there are too few numbers of agents or runs.
-fn fits(report: &Report) -> Vec<Scaling> {
-    series(report, Metric::ConcurrencyGain)
-        .iter()
-        .filter_map(|series| scaling::fit(&series.points, Settings::default()).ok())
-        .collect()
-}
-
 /// Gain over the number of agents. `None` below two different numbers with a gain.
-pub(in super::super) fn scaling(report: &Report) -> Option<Figure> {
+pub(in super::super) fn scaling(report: &Report, laws: &[(Series, Scaling)]) -> Option<Figure> {
     let mut by_count: ByCount<'_> = BTreeMap::new();
     for test in &report.tests {
         if test.aggregate.concurrency_gain.value.is_some() {
@@ -35,7 +26,7 @@ pub(in super::super) fn scaling(report: &Report) -> Option<Figure> {
     if by_count.len() < 2 {
         return None;
     }
-    let fits = fits(report);
+    let fits: Vec<&Scaling> = laws.iter().map(|(_, found)| found).collect();
     let mut keys = vec![
         Key {
             class: "k-gain",
@@ -76,7 +67,7 @@ pub(in super::super) fn scaling(report: &Report) -> Option<Figure> {
     })
 }
 
-fn draw(layout: Layout, by_count: &ByCount<'_>, fits: &[Scaling]) -> String {
+fn draw(layout: Layout, by_count: &ByCount<'_>, fits: &[&Scaling]) -> String {
     let most = by_count.keys().next_back().copied().unwrap_or(1) as f64;
     let (height, bottom) = if layout.is_narrow() {
         (300.0, 256.0)
