@@ -3,7 +3,7 @@
 
 use super::error::Sink;
 use super::node::{Kind, quote};
-use super::options::{BEST_STANDS, OptionKey, Setting, in_order, is_best};
+use super::options::{OptionKey, Setting, each};
 use super::reader::{Item, Table};
 
 /// Largest step and factor: beyond every option's bounds.
@@ -70,20 +70,10 @@ impl Override {
 
 /// Reads `[phase.hetero]`, in the order written.
 pub(super) fn overrides(table: &mut Table<'_>, sink: &mut Sink) -> Vec<Override> {
-    let mut found = Vec::new();
-    for key in in_order(table) {
-        let Some(item) = table.take(key.as_str()) else {
-            continue;
-        };
-        if is_best(&item) {
-            item.fault("best cannot stand here", BEST_STANDS, sink);
-        } else if let Kind::Text(text) = &item.node.kind {
-            found.extend(relative(key, text, &item, sink));
-        } else {
-            found.extend(key.read(&item, sink).map(Override::Set));
-        }
-    }
-    found
+    each(table, sink, |key, item, sink| match &item.node.kind {
+        Kind::Text(text) => relative(key, text, item, sink),
+        _ => key.read(item, sink).map(Override::Set),
+    })
 }
 
 fn relative(key: OptionKey, text: &str, item: &Item<'_>, sink: &mut Sink) -> Option<Override> {

@@ -280,10 +280,19 @@ pub(super) fn is_best(item: &Item<'_>) -> bool {
     matches!(&item.node.kind, Kind::Text(text) if text == BEST)
 }
 
-pub(super) const BEST_STANDS: &str = "it is an option of [[phase]] itself, beside [phase.select]";
+const BEST_STANDS: &str = "it is an option of [[phase]] itself, beside [phase.select]";
 
 /// Reads the options set in a table, each to one value, in the order written.
 pub(super) fn settings(table: &mut Table<'_>, sink: &mut Sink) -> Vec<Setting> {
+    each(table, sink, OptionKey::read)
+}
+
+/// Reads the options set in a table as `read` does it, in the order written. None may be `best`.
+pub(super) fn each<T>(
+    table: &mut Table<'_>,
+    sink: &mut Sink,
+    read: impl Fn(OptionKey, &Item<'_>, &mut Sink) -> Option<T>,
+) -> Vec<T> {
     let mut found = Vec::new();
     for key in in_order(table) {
         let Some(item) = table.take(key.as_str()) else {
@@ -291,8 +300,8 @@ pub(super) fn settings(table: &mut Table<'_>, sink: &mut Sink) -> Vec<Setting> {
         };
         if is_best(&item) {
             item.fault("best cannot stand here", BEST_STANDS, sink);
-        } else if let Some(setting) = key.read(&item, sink) {
-            found.push(setting);
+        } else {
+            found.extend(read(key, &item, sink));
         }
     }
     found
