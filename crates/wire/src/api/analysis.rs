@@ -106,13 +106,16 @@ pub struct RefusedLeg {
     pub why: Invalid,
 }
 
+/// A wait of over 500 million years is as good as the longest that can be said.
+fn wait_ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl From<ReportRequest> for pb::GetReportRequest {
     fn from(v: ReportRequest) -> Self {
-        // A wait of over 500 million years is as good as the longest that can be said.
-        let wait_ms = u64::try_from(v.wait.as_millis()).unwrap_or(u64::MAX);
         Self {
             experiment: v.experiment.into(),
-            wait_ms,
+            wait_ms: wait_ms(v.wait),
         }
     }
 }
@@ -189,7 +192,7 @@ impl From<ValuesRequest> for pb::GetValuesRequest {
             experiment: v.experiment.into(),
             metric: v.metric.name().to_owned(),
             verdicts: v.verdicts,
-            wait_ms: u64::try_from(v.wait.as_millis()).unwrap_or(u64::MAX),
+            wait_ms: wait_ms(v.wait),
         }
     }
 }
@@ -243,7 +246,7 @@ impl From<RefusalsRequest> for pb::GetRefusalsRequest {
         Self {
             experiment: v.experiment.into(),
             verdicts: v.verdicts,
-            wait_ms: u64::try_from(v.wait.as_millis()).unwrap_or(u64::MAX),
+            wait_ms: wait_ms(v.wait),
         }
     }
 }
