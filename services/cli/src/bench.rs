@@ -7,7 +7,7 @@ use analyzer::{Finished, Target};
 use anyhow::Context as _;
 use chimera_domain::control::ExperimentOutcome;
 use chimera_domain::ids::ExperimentId;
-use chimera_domain::report::{OutcomeState, Report};
+use chimera_domain::report::OutcomeState;
 use chimera_domain::session::Progress;
 use chimera_runtime::config::cache_dir;
 use chimera_runtime::exit::{self, UsageError};
@@ -21,6 +21,7 @@ use crate::job::Job;
 use crate::output;
 use crate::progress::ProgressView;
 use crate::remote::Client;
+use crate::report;
 use crate::resume::Workplace;
 use crate::stack::{Stack, StackConfig};
 use crate::table;
@@ -128,7 +129,7 @@ fn finished(out: &Path) -> anyhow::Result<Finished> {
             file.display()
         ))
     })?;
-    let report: Report = serde_json::from_slice(&text)
+    let report = report::parse(&text)
         .with_context(|| format!("{} is not a report of this version", file.display()))?;
     Ok(Finished {
         report,

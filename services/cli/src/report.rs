@@ -123,7 +123,7 @@ pub(crate) fn read(target: &Path) -> anyhow::Result<Report> {
 ///
 /// # Errors
 /// When they are none, or one that this version cannot read.
-fn parse(bytes: &[u8]) -> anyhow::Result<Report> {
+pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Report> {
     #[derive(Deserialize)]
     struct Versioned {
         schema_version: u32,

@@ -32,13 +32,8 @@ const MAX_INVALID: usize = 12;
 /// # Errors
 /// When `out` cannot be written.
 pub(crate) fn print_results(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    let terminal = io::stdout().is_terminal();
-    let width = Table::new()
-        .width()
-        .filter(|_| terminal)
-        .unwrap_or(WIDTH)
-        .max(MIN_WIDTH);
-    let colour = terminal && config::env("NO_COLOR").is_none();
+    let colour = io::stdout().is_terminal() && config::env("NO_COLOR").is_none();
+    let width = width();
     out.write_all(render(report, Paper { width, colour }).as_bytes())
 }
 
@@ -62,16 +57,19 @@ pub(crate) fn print_findings(report: &Report, out: &mut impl Write) -> io::Resul
     if report.findings.is_empty() {
         return Ok(());
     }
-    let width = if io::stdout().is_terminal() {
-        Table::new().width().unwrap_or(WIDTH).max(MIN_WIDTH)
-    } else {
-        WIDTH
-    };
+    let width = width();
     writeln!(out, "\nWhat the data show:")?;
     for finding in &report.findings {
         writeln!(out, "{}", wrap(&format!("  {}", finding.sentence), width))?;
     }
     Ok(())
+}
+
+/// Width of standard output.
+fn width() -> u16 {
+    let terminal = io::stdout().is_terminal();
+    let asked = Table::new().width().filter(|_| terminal);
+    asked.unwrap_or(WIDTH).max(MIN_WIDTH)
 }
 
 /// What is written on.
@@ -219,70 +217,27 @@ type Write1 = fn(&TestReport, &mut Notes) -> String;
 
 /// The lines of the table: what it is, and how a test fills it.
 const LINES: [(&str, Write1); 10] = [
-    ("valid runs", |test, _| {
-        format!("{} of {}", test.runs_valid, test.runs_attempted)
-    }),
-    (GAIN, |test, notes| {
-        notes.interval(&test.aggregate.concurrency_gain)
-    }),
-    ("gain is", |test, _| {
-        test.aggregate
-            .concurrency_gain
-            .provenance
-            .as_str()
-            .to_owned()
-    }),
-    ("parallel efficiency", |test, notes| {
-        notes.value(&test.aggregate.parallel_efficiency, percent)
-    }),
-    ("TR110 'speed-up' (balance only)", |test, notes| {
-        notes.value(&test.aggregate.tr110_speedup, text)
-    }),
+    ("valid runs", valid),
+    (GAIN, gain),
+    ("gain is", gain_is),
+    ("parallel efficiency", efficiency),
+    ("TR110 'speed-up' (balance only)", balance),
     ("slowdown of each agent", slowdowns),
-    ("first token (TTFT) ms, alone -> together", |test, notes| {
-        notes.change(&test.aggregate.ttft_solo_ms, &test.aggregate.ttft_ms)
-    }),
-    (
-        "per further token (TPOT) ms, alone -> together",
-        |test, notes| notes.change(&test.aggregate.tpot_solo_ms, &test.aggregate.tpot_ms),
-    ),
-    ("tokens/s, one alone -> all together", |test, notes| {
-        notes.change(
-            &test.aggregate.solo_tokens_per_s,
-            &test.aggregate.aggregate_tokens_per_s,
-        )
-    }),
-    ("start skew ms", |test, notes| {
-        notes.value(&test.aggregate.start_skew_ms, text)
-    }),
+    ("first token (TTFT) ms, alone -> together", ttft),
+    ("per further token (TPOT) ms, alone -> together", tpot),
+    ("tokens/s, one alone -> all together", throughput),
+    ("start skew ms", skew),
 ];
 
 /// What stands beside a test in a table of many.
 const BRIEF: [(&str, Write1); 7] = [
-    (GAIN_BRIEF, |test, notes| {
-        notes.interval(&test.aggregate.concurrency_gain)
-    }),
-    ("efficiency", |test, notes| {
-        notes.value(&test.aggregate.parallel_efficiency, percent)
-    }),
-    ("TR110", |test, notes| {
-        notes.value(&test.aggregate.tr110_speedup, text)
-    }),
-    ("TTFT ms", |test, notes| {
-        notes.change(&test.aggregate.ttft_solo_ms, &test.aggregate.ttft_ms)
-    }),
-    ("TPOT ms", |test, notes| {
-        notes.change(&test.aggregate.tpot_solo_ms, &test.aggregate.tpot_ms)
-    }),
-    ("tokens/s", |test, notes| {
-        notes.change(
-            &test.aggregate.solo_tokens_per_s,
-            &test.aggregate.aggregate_tokens_per_s,
-        )
-    }),
-    ("valid", |test, _| {
-        format!("{} of {}", test.runs_valid, test.runs_attempted)
-    }),
+    (GAIN_BRIEF, gain),
+    ("efficiency", efficiency),
+    ("TR110", balance),
+    ("TTFT ms", ttft),
+    ("TPOT ms", tpot),
+    ("tokens/s", throughput),
+    ("valid", valid),
 ];
 /// What a narrow table of many does without, the first first.
 const FIRST_TO_GO: [&str; 3] = ["TPOT ms", "efficiency", "TTFT ms"];
@@ -293,6 +248,44 @@ const MIN_LABEL: usize = 22;
 const GAIN: &str = "concurrency gain (95 %)";
 /// The same in a table of many.
 const GAIN_BRIEF: &str = "gain (95 %)";
+
+fn valid(test: &TestReport, _: &mut Notes) -> String {
+    format!("{} of {}", test.runs_valid, test.runs_attempted)
+}
+
+fn gain(test: &TestReport, notes: &mut Notes) -> String {
+    notes.interval(&test.aggregate.concurrency_gain)
+}
+
+fn gain_is(test: &TestReport, _: &mut Notes) -> String {
+    let provenance = test.aggregate.concurrency_gain.provenance;
+    provenance.as_str().to_owned()
+}
+
+fn efficiency(test: &TestReport, notes: &mut Notes) -> String {
+    notes.value(&test.aggregate.parallel_efficiency, percent)
+}
+
+fn balance(test: &TestReport, notes: &mut Notes) -> String {
+    notes.value(&test.aggregate.tr110_speedup, text)
+}
+
+fn ttft(test: &TestReport, notes: &mut Notes) -> String {
+    notes.change(&test.aggregate.ttft_solo_ms, &test.aggregate.ttft_ms)
+}
+
+fn tpot(test: &TestReport, notes: &mut Notes) -> String {
+    notes.change(&test.aggregate.tpot_solo_ms, &test.aggregate.tpot_ms)
+}
+
+fn throughput(test: &TestReport, notes: &mut Notes) -> String {
+    let a = &test.aggregate;
+    notes.change(&a.solo_tokens_per_s, &a.aggregate_tokens_per_s)
+}
+
+fn skew(test: &TestReport, notes: &mut Notes) -> String {
+    notes.value(&test.aggregate.start_skew_ms, text)
+}
 
 fn slowdowns(test: &TestReport, notes: &mut Notes) -> String {
     let agents = &test.aggregate.agents;
