@@ -480,7 +480,13 @@ async fn what_is_killed_goes_on_with_the_next_leg_and_repeats_nothing() {
     assert_eq!(report.outcome.state, OutcomeState::Completed);
     assert_eq!(report.tests.len(), 4);
     for test in &report.tests {
-        assert_eq!((test.runs_valid, test.runs_planned), (2, 2), "{}", test.id);
+        let against: Vec<_> = test.runs.iter().flat_map(|run| &run.invalid).collect();
+        assert_eq!(
+            (test.runs_valid, test.runs_planned),
+            (2, 2),
+            "{}: {against:?}",
+            test.id
+        );
     }
     cli::chimera(dir.path(), &["verify", "out"])
         .await
