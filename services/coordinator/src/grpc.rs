@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chimera_domain::control::ControlRecord;
 use chimera_domain::ids::ExperimentId;
+use chimera_domain::plan::Plan;
 use chimera_domain::session::{CoordinatorMessage, WorkerMessage};
 use chimera_domain::units::MonoNs;
 use chimera_runtime::clock;
@@ -28,6 +29,9 @@ use crate::registry::{COMMAND_CAPACITY, Registry};
 
 /// Clock exchanges at the begin of a session; the shortest counts.
 const PINGS: u64 = 16;
+
+/// How many submissions of one name within one second are told apart.
+const IDS_PER_SECOND: u32 = 100;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -54,30 +58,50 @@ impl ControlService {
         })
     }
 
+    /// Enters an experiment under the id that its submitter wants, or else under the first of ours
+    /// that is free.
+    fn enter(
+        &self,
+        wanted: Option<ExperimentId>,
+        plan: &Plan,
+        spec_text: &str,
+    ) -> Result<Arc<Experiment>, SubmitError> {
+        let now = clock::wall_unix_ns();
+        let mut nth = 1;
+        loop {
+            let id = match &wanted {
+                Some(id) => id.clone(),
+                None => planning::fresh_id(&plan.name, now, nth)?,
+            };
+            let experiment = Arc::new(Experiment::new(
+                id.clone(),
+                spec_text.to_owned(),
+                Course::new(plan.clone()),
+                self.start_lead_ms,
+                self.log.epoch(),
+            ));
+            if self.experiments.insert(experiment.clone()) {
+                return Ok(experiment);
+            }
+            if wanted.is_some() || nth == IDS_PER_SECOND {
+                return Err(SubmitError::Taken(id));
+            }
+            nth += 1;
+        }
+    }
+
     async fn take(&self, submission: Submission) -> Result<ExperimentId, SubmitError> {
         let plan = planning::plan(&submission.spec)?;
-        let id = match submission.experiment {
-            Some(id) => id,
-            None => planning::fresh_id(&plan.name, clock::wall_unix_ns())?,
-        };
         if let Some(what) = growth::depends_on(&plan).filter(|_| !self.has_analyzer) {
             return Err(SubmitError::NoAnalyzer { what });
         }
-        let experiment = Arc::new(Experiment::new(
-            id.clone(),
-            submission.spec.text.clone(),
-            Course::new(plan.clone()),
-            self.start_lead_ms,
-            self.log.epoch(),
-        ));
         // A slot first: what is recorded as submitted must also be run.
         let slot = self
             .queue
             .try_reserve()
             .map_err(|_| SubmitError::QueueFull)?;
-        if !self.experiments.insert(experiment.clone()) {
-            return Err(SubmitError::Taken(id));
-        }
+        let experiment = self.enter(submission.experiment, &plan, &submission.spec.text)?;
+        let id = experiment.id.clone();
         let legs = plan.legs.len();
         let record = ControlRecord::Submitted {
             spec_text: submission.spec.text,

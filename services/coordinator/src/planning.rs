@@ -31,8 +31,17 @@ pub(crate) fn leg_limits(limits: &Limits, start_lead_ms: u64) -> LegLimits {
     }
 }
 
-/// An id that tells two submissions of one spec apart: the name and the time in seconds.
-pub(crate) fn fresh_id(name: &str, wall_unix_ns: u64) -> Result<ExperimentId, SubmitError> {
+/// The `nth` id (from 1) that a submission may be given: the spec's name and the time in seconds,
+/// from the second on with a number, since one spec can be submitted twice within a second.
+pub(crate) fn fresh_id(
+    name: &str,
+    wall_unix_ns: u64,
+    nth: u32,
+) -> Result<ExperimentId, SubmitError> {
     let seconds = wall_unix_ns / 1_000_000_000;
-    Ok(ExperimentId::try_new(format!("{name}-{seconds}"))?)
+    let id = match nth {
+        0 | 1 => format!("{name}-{seconds}"),
+        _ => format!("{name}-{seconds}-{nth}"),
+    };
+    Ok(ExperimentId::try_new(id)?)
 }
