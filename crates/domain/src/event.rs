@@ -39,6 +39,8 @@ pub enum AgentRecord {
     Request(RequestRecord),
     /// A text that the agent produced.
     Output(Output),
+    /// What the engine said of its state while the agent worked.
+    Engine(EngineWatch),
     /// The agent ended.
     Finished(Finished),
     /// Nothing follows.
@@ -264,8 +266,55 @@ pub struct RequestRecord {
     pub finish: Option<FinishReason>,
     /// The engine's own durations.
     pub engine_times: EngineTimes,
+    /// Time between `sent` and the end of the stream in which the agent's own thread could have run
+    /// and no core was free for it, ns: what the client added. `None`: the system does not tell.
+    /// *Source*: `/proc/thread-self/schedstat`.
+    #[serde(default)]
+    pub client_wait_ns: Option<u64>,
     /// Set if the request failed.
     pub error: Option<RequestError>,
+}
+
+/// An engine's state as it was read beside the agent's work, never between two of its stamps.
+///
+/// Written once, before `Finished`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct EngineWatch {
+    /// Readings in order of time, at most [`MAX_ENGINE_STATES`].
+    pub states: Vec<EngineState>,
+    /// Readings that failed or were left out because there were too many.
+    pub missed: u32,
+}
+
+/// Readings of an engine's state that one record holds: an hour at one a second.
+pub const MAX_ENGINE_STATES: usize = 3_600;
+
+/// An engine's state at an instant. `None`: the engine has no way to say it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct EngineState {
+    /// When the answer was in.
+    pub at: MonoNs,
+    /// Models in memory (Ollama `/api/ps`).
+    pub resident: Option<Vec<ResidentModel>>,
+    /// Requests being served (llama.cpp `/metrics` or `/slots`, vLLM `/metrics`).
+    pub requests_running: Option<u32>,
+    /// Requests waiting for a slot.
+    pub requests_waiting: Option<u32>,
+    /// Part of the KV cache in use, 0 to 1.
+    pub kv_cache_used: Option<f64>,
+}
+
+/// A model in an engine's memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ResidentModel {
+    /// Name.
+    pub model: String,
+    /// Bytes it takes.
+    pub size_bytes: Option<u64>,
+    /// Of these, bytes in GPU memory.
+    pub size_vram_bytes: Option<u64>,
+    /// Context length it was loaded with, tokens.
+    pub context_length: Option<u32>,
 }
 
 /// A text that the agent produced.

@@ -144,6 +144,7 @@ mod tests {
                 eval_ns: Some(2_000_000_000),
                 ..EngineTimes::default()
             },
+            client_wait_ns: None,
             error: None,
         }
     }

@@ -18,10 +18,12 @@
 //! - [`report`]: the report value and its schema; [`render`]: its files.
 //! - [`compare`]: two reports side by side; [`gate`]: whether one is good enough; [`scaling`]: how a
 //!   total grows with the agents.
+//! - [`attribution`]: where the time of a run went, and why.
 //! - [`tr110`]: Technical Report 110's raw runs, read into a report; [`tables`]: its tables, of any
 //!   report, each figure beside ours; [`advise`]: which configuration to take for which goal.
 
 pub mod advise;
+pub mod attribution;
 pub mod compare;
 pub mod control;
 pub mod efficiency;

@@ -38,6 +38,20 @@ pub struct TelemetryBatch {
     pub samples: Vec<Sample>,
     /// Intervals without readings that end in this batch, or are still open at its close.
     pub gaps: Vec<Gap>,
+    /// Errors that GPUs reported since the batch before, in order of time.
+    #[serde(default)]
+    pub gpu_errors: Vec<GpuError>,
+}
+
+/// An error that a GPU reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GpuError {
+    /// When it was told.
+    pub at: MonoNs,
+    /// By which GPU.
+    pub uuid: GpuUuid,
+    /// The driver's number for it. *Source*: NVIDIA's table of Xid errors.
+    pub xid: u64,
 }
 
 /// What NVIDIA's driver calls a GPU (`GPU-8f6c...`); stable over reboots.
@@ -70,6 +84,24 @@ pub struct GpuFacts {
     pub power_limit_watts: Option<f64>,
     /// Highest SM clock the product can have.
     pub sm_clock_max_mhz: Option<u32>,
+    /// Version of the management library, where it differs from the driver's.
+    #[serde(default)]
+    pub library_version: Option<String>,
+    /// Highest CUDA version that the driver serves (`12.4`).
+    #[serde(default)]
+    pub cuda_version: Option<String>,
+    /// Whether the GPU is cut into MIG instances. `None`: it cannot be, or it was not told.
+    #[serde(default)]
+    pub mig_enabled: Option<bool>,
+    /// Whether an MPS daemon shares it. `None`: not told.
+    #[serde(default)]
+    pub mps_active: Option<bool>,
+    /// Whether its memory corrects errors.
+    #[serde(default)]
+    pub ecc_enabled: Option<bool>,
+    /// Temperature at which it slows down.
+    #[serde(default)]
+    pub slowdown_celsius: Option<u32>,
 }
 
 /// Everything read at one tick.
@@ -113,6 +145,40 @@ pub struct HostSample {
     pub cpu_pressure_some_avg10: Option<f64>,
     /// Seconds since boot in which some task waited for a core. *Source*: PSI.
     pub cpu_pressure_some_seconds: Option<f64>,
+    /// Seconds since boot in which some task waited for memory. *Source*: PSI.
+    #[serde(default)]
+    pub memory_pressure_some_seconds: Option<f64>,
+    /// Seconds since boot in which some task waited for a disk. *Source*: PSI.
+    #[serde(default)]
+    pub io_pressure_some_seconds: Option<f64>,
+    /// Tasks that ran or wanted to at this instant, on all cores.
+    #[serde(default)]
+    pub tasks_runnable: Option<u32>,
+    /// Context switches since boot, all cores.
+    #[serde(default)]
+    pub context_switches: Option<u64>,
+    /// Bytes moved between memory and processor since boot, where the machine counts them
+    /// (resctrl). Use its differences.
+    #[serde(default)]
+    pub memory_traffic_bytes: Option<u64>,
+    /// Processes that are neither engines nor ours and kept at least a tenth of a core busy over the
+    /// last second, the busiest first, at most [`MAX_BUSY_OTHERS`]. `None`: not looked at.
+    #[serde(default)]
+    pub busy_others: Option<Vec<BusyProcess>>,
+}
+
+/// How many busy processes of others a sample names.
+pub const MAX_BUSY_OTHERS: usize = 5;
+
+/// A process of somebody else that uses the processor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BusyProcess {
+    /// Process id, as this node sees it.
+    pub pid: u32,
+    /// Command name.
+    pub name: String,
+    /// Cores in use on average over the second before.
+    pub cores_used: f64,
 }
 
 /// One engine process.
@@ -139,6 +205,75 @@ pub struct ProcessSample {
     pub major_faults: Option<u64>,
     /// Its threads.
     pub threads: Option<u32>,
+    /// Seconds since its start in which its threads could have run and no core was free for them,
+    /// all threads together. *Source*: `/proc/PID/task/*/schedstat`. Threads that ended are left out.
+    #[serde(default)]
+    pub run_delay_seconds: Option<f64>,
+    /// Switches away from a core that it gave up by itself, since its start.
+    #[serde(default)]
+    pub voluntary_switches: Option<u64>,
+    /// Switches away from a core that was taken from it, since its start.
+    #[serde(default)]
+    pub involuntary_switches: Option<u64>,
+    /// What the process is to us.
+    #[serde(default)]
+    pub part: ProcessPart,
+}
+
+impl ProcessSample {
+    /// A sample of a process of which nothing was measured yet.
+    #[must_use]
+    pub fn unmeasured(pid: u32, start_ticks: u64, name: impl Into<String>) -> Self {
+        Self {
+            pid,
+            parent_pid: None,
+            start_ticks,
+            name: name.into(),
+            cpu_seconds: None,
+            cores_used: None,
+            rss_bytes: None,
+            minor_faults: None,
+            major_faults: None,
+            threads: None,
+            run_delay_seconds: None,
+            voluntary_switches: None,
+            involuntary_switches: None,
+            part: ProcessPart::Engine,
+        }
+    }
+}
+
+impl GpuFacts {
+    /// A GPU of which only the identity is known.
+    #[must_use]
+    pub fn unknown(uuid: GpuUuid, index: u32) -> Self {
+        Self {
+            uuid,
+            index,
+            name: None,
+            driver_version: None,
+            memory_total_bytes: None,
+            power_limit_watts: None,
+            sm_clock_max_mhz: None,
+            library_version: None,
+            cuda_version: None,
+            mig_enabled: None,
+            mps_active: None,
+            ecc_enabled: None,
+            slowdown_celsius: None,
+        }
+    }
+}
+
+/// What a sampled process is to the experiment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessPart {
+    /// It serves a model.
+    #[default]
+    Engine,
+    /// It is one of ours: a worker, the coordinator, the bus.
+    Harness,
 }
 
 /// One GPU.
@@ -153,6 +288,12 @@ pub struct GpuSample {
     pub memory_utilisation: Option<f64>,
     /// Device memory in use, without what the driver reserves for itself.
     pub memory_used_bytes: Option<u64>,
+    /// Device memory that nobody holds.
+    #[serde(default)]
+    pub memory_free_bytes: Option<u64>,
+    /// Device memory that the driver keeps for itself.
+    #[serde(default)]
+    pub memory_reserved_bytes: Option<u64>,
     /// Power draw; on most products since Ampere the driver's mean over one second.
     pub power_watts: Option<f64>,
     /// Energy since the driver was loaded. Use its differences for the energy of an interval.
@@ -170,6 +311,12 @@ pub struct GpuSample {
     pub pcie_tx_bytes_per_s: Option<u64>,
     /// Temperature of the chip.
     pub temperature_celsius: Option<u32>,
+    /// Memory errors corrected since the driver was loaded.
+    #[serde(default)]
+    pub ecc_corrected: Option<u64>,
+    /// Memory errors not corrected since the driver was loaded.
+    #[serde(default)]
+    pub ecc_uncorrected: Option<u64>,
     /// Who holds memory on it, by rising pid. `None`: not measured.
     pub processes: Option<Vec<GpuProcess>>,
 }
@@ -183,6 +330,8 @@ impl GpuSample {
             utilisation: None,
             memory_utilisation: None,
             memory_used_bytes: None,
+            memory_free_bytes: None,
+            memory_reserved_bytes: None,
             power_watts: None,
             energy_joules: None,
             sm_clock_mhz: None,
@@ -191,6 +340,8 @@ impl GpuSample {
             pcie_rx_bytes_per_s: None,
             pcie_tx_bytes_per_s: None,
             temperature_celsius: None,
+            ecc_corrected: None,
+            ecc_uncorrected: None,
             processes: None,
         }
     }
@@ -203,12 +354,18 @@ impl GpuSample {
 }
 
 /// A process with a context on a GPU.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GpuProcess {
     /// Its id in the driver's pid namespace, which inside a container is not the sampler's.
     pub pid: u32,
     /// Device memory it holds, where the driver knows.
     pub memory_used_bytes: Option<u64>,
+    /// Part of the driver's last sampling window in which its kernels ran, 0 to 1.
+    #[serde(default)]
+    pub utilisation: Option<f64>,
+    /// Part of that window in which it read or wrote device memory, 0 to 1.
+    #[serde(default)]
+    pub memory_utilisation: Option<f64>,
     /// Whether it computes or draws.
     pub kind: GpuProcessKind,
 }
@@ -425,6 +582,18 @@ pub enum TelemetryField {
     PcieTx,
     /// `temperature_celsius`.
     Temperature,
+    /// `memory_free_bytes` and `memory_reserved_bytes`.
+    GpuMemoryDetail,
+    /// `utilisation` and `memory_utilisation` of each process.
+    GpuProcessUtilisation,
+    /// `ecc_corrected` and `ecc_uncorrected`.
+    Ecc,
+    /// Xid errors.
+    GpuErrors,
+    /// `run_delay_seconds` of processes.
+    RunDelay,
+    /// `memory_traffic_bytes`.
+    MemoryTraffic,
 }
 
 /// Why something is not measured here.

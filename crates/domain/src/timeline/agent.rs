@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::event::{
-    AgentEvent, AgentRecord, Begin, End, Finished, LocalStep, Output, PinCheck, PinMoment,
+    AgentEvent, AgentRecord, Begin, End, EngineWatch, Finished, LocalStep, Output, PinCheck, PinMoment,
     RequestRecord, Started,
 };
 use crate::ids::AgentKey;
@@ -116,6 +116,8 @@ pub struct AgentTimeline<'a> {
     pub requests: Vec<&'a RequestRecord>,
     /// Texts, in order of their numbers.
     pub outputs: Vec<&'a Output>,
+    /// The engine's states while it worked.
+    pub engine: Option<&'a EngineWatch>,
     /// How it ended.
     pub finished: Option<&'a Finished>,
     /// Closing record.
@@ -196,6 +198,7 @@ impl<'a> AgentTimeline<'a> {
             local: Vec::new(),
             requests: Vec::new(),
             outputs: Vec::new(),
+            engine: None,
             finished: None,
             end: None,
             hash_ok,
@@ -260,6 +263,7 @@ impl<'a> AgentTimeline<'a> {
                 self.outputs.push(output);
                 true
             }
+            AgentRecord::Engine(watch) => set(&mut self.engine, watch),
         };
         if !fresh {
             self.flaws.push(Flaw::Misplaced {
@@ -286,6 +290,7 @@ fn kind(record: &AgentRecord) -> &'static str {
         AgentRecord::Local(_) => "local",
         AgentRecord::Request(_) => "request",
         AgentRecord::Output(_) => "output",
+        AgentRecord::Engine(_) => "engine",
         AgentRecord::Finished(_) => "finished",
         AgentRecord::End(_) => "end",
     }

@@ -117,6 +117,7 @@ mod tests {
                 prompt_eval_ns: Some(prefill * MS),
                 ..EngineTimes::default()
             },
+            client_wait_ns: None,
             error: None,
         }
     }

@@ -241,6 +241,7 @@ fn move_record(record: &mut AgentRecord, by: &impl Fn(&mut MonoNs)) {
         }
         AgentRecord::Request(request) => by(&mut request.sent),
         AgentRecord::Finished(finished) => by(&mut finished.at),
+        AgentRecord::Engine(watch) => watch.states.iter_mut().for_each(|state| by(&mut state.at)),
         AgentRecord::Output(_) | AgentRecord::End(_) => {}
     }
 }

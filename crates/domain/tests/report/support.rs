@@ -386,6 +386,7 @@ impl World {
                 prompt_eval_ns: stated(pace.ttft / 2),
                 eval_ns: stated(pace.gap * u64::from(output)),
             },
+            client_wait_ns: None,
             error: None,
         }
     }

@@ -43,6 +43,7 @@ pub(crate) fn request(chunk_ns: Vec<u64>) -> RequestRecord {
         output_sha256: String::new(),
         finish: None,
         engine_times: EngineTimes::default(),
+        client_wait_ns: None,
         error: None,
     }
 }

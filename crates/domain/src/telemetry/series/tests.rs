@@ -24,16 +24,10 @@ fn sample(tick: u64) -> Sample {
             ..HostSample::default()
         },
         processes: vec![ProcessSample {
-            pid: 7,
             parent_pid: Some(1),
-            start_ticks: 5,
-            name: "ollama".to_owned(),
             cpu_seconds: Some(1.5 * seconds),
             cores_used: Some(1.5),
-            rss_bytes: None,
-            minor_faults: None,
-            major_faults: None,
-            threads: None,
+            ..ProcessSample::unmeasured(7, 5, "ollama")
         }],
         gpus: vec![GpuSample {
             energy_joules: Some(300.0 * seconds),
@@ -57,6 +51,7 @@ fn batch(seq: u64, samples: Vec<Sample>) -> TelemetryBatch {
         probes: Vec::new(),
         samples,
         gaps: Vec::new(),
+        gpu_errors: Vec::new(),
     }
 }
 
