@@ -8,6 +8,8 @@ use crate::error::WireError;
 use crate::pb;
 use crate::pb::agent_record::Record;
 
+mod engine;
+
 enum_twins!(d::PinMoment { Before, After });
 enum_twins!(d::FinishReason {
     Stop,
@@ -42,6 +44,7 @@ impl From<&d::AgentRecord> for pb::AgentRecord {
                 d::AgentRecord::Local(v) => Record::Local(v.into()),
                 d::AgentRecord::Request(v) => Record::Request(v.into()),
                 d::AgentRecord::Output(v) => Record::Output(v.into()),
+                d::AgentRecord::Engine(v) => Record::Engine(v.into()),
                 d::AgentRecord::Finished(v) => Record::Finished(v.into()),
                 d::AgentRecord::End(v) => Record::End(v.into()),
             }),
@@ -59,6 +62,7 @@ impl TryFrom<pb::AgentRecord> for d::AgentRecord {
             Record::Local(v) => Self::Local(v.into()),
             Record::Request(v) => Self::Request(v.try_into()?),
             Record::Output(v) => Self::Output(v.into()),
+            Record::Engine(v) => Self::Engine(v.try_into()?),
             Record::Finished(v) => Self::Finished(v.try_into()?),
             Record::End(v) => Self::End(v.into()),
         })
@@ -234,6 +238,7 @@ impl From<&d::RequestRecord> for pb::RequestRecord {
             finish: v.finish.map(number::<pb::FinishReason, _>),
             engine_times: Some((&v.engine_times).into()),
             error: v.error.as_ref().map(Into::into),
+            client_wait_ns: v.client_wait_ns,
         }
     }
 }
@@ -255,6 +260,7 @@ impl TryFrom<pb::RequestRecord> for d::RequestRecord {
             output_sha256: v.output_sha256,
             finish: opt_enumeration::<pb::FinishReason, _>(v.finish, "RequestRecord.finish")?,
             engine_times: required(v.engine_times, "RequestRecord.engine_times")?.into(),
+            client_wait_ns: v.client_wait_ns,
             error: v.error.map(TryInto::try_into).transpose()?,
         })
     }

@@ -14,19 +14,9 @@ use crate::pb;
 use crate::pb::probe_status::State;
 use crate::pb::telemetry_source::Source;
 
-enum_twins!(d::GpuProcessKind { Compute, Graphics });
-enum_twins!(d::ThrottleReason {
-    GpuIdle,
-    ApplicationClocks,
-    SoftwarePowerCap,
-    HardwareSlowdown,
-    SyncBoost,
-    SoftwareThermal,
-    HardwareThermal,
-    HardwarePowerBrake,
-    DisplayClocks,
-    Other,
-});
+mod gpu;
+mod host;
+
 enum_twins!(d::GapReason {
     GpuLost,
     ResetRequired,
@@ -64,6 +54,12 @@ enum_twins!(d::TelemetryField {
     PcieRx,
     PcieTx,
     Temperature,
+    GpuMemoryDetail,
+    GpuProcessUtilisation,
+    Ecc,
+    GpuErrors,
+    RunDelay,
+    MemoryTraffic,
 });
 
 /// A batch as the payload of a bus message. The same batch always gives the same bytes.
@@ -120,6 +116,7 @@ impl From<&d::TelemetryBatch> for pb::TelemetryBatch {
             probes: v.probes.iter().map(Into::into).collect(),
             samples: v.samples.iter().map(Into::into).collect(),
             gaps: v.gaps.iter().map(Into::into).collect(),
+            gpu_errors: v.gpu_errors.iter().map(Into::into).collect(),
         }
     }
 }
@@ -137,35 +134,7 @@ impl TryFrom<pb::TelemetryBatch> for d::TelemetryBatch {
             probes: all(v.probes)?,
             samples: all(v.samples)?,
             gaps: all(v.gaps)?,
-        })
-    }
-}
-
-impl From<&d::GpuFacts> for pb::GpuFacts {
-    fn from(v: &d::GpuFacts) -> Self {
-        Self {
-            uuid: v.uuid.0.clone(),
-            index: v.index,
-            name: v.name.clone(),
-            driver_version: v.driver_version.clone(),
-            memory_total_bytes: v.memory_total_bytes,
-            power_limit_watts: v.power_limit_watts,
-            sm_clock_max_mhz: v.sm_clock_max_mhz,
-        }
-    }
-}
-
-impl TryFrom<pb::GpuFacts> for d::GpuFacts {
-    type Error = WireError;
-    fn try_from(v: pb::GpuFacts) -> Result<Self, WireError> {
-        Ok(Self {
-            uuid: d::GpuUuid(v.uuid),
-            index: v.index,
-            name: v.name,
-            driver_version: v.driver_version,
-            memory_total_bytes: v.memory_total_bytes,
-            power_limit_watts: finite_opt(v.power_limit_watts, "GpuFacts.power_limit_watts")?,
-            sm_clock_max_mhz: v.sm_clock_max_mhz,
+            gpu_errors: v.gpu_errors.into_iter().map(Into::into).collect(),
         })
     }
 }
@@ -191,164 +160,6 @@ impl TryFrom<pb::TelemetrySample> for d::Sample {
             host: convert(v.host, "TelemetrySample.host")?,
             processes: all(v.processes)?,
             gpus: all(v.gpus)?,
-        })
-    }
-}
-
-impl From<&d::HostSample> for pb::HostSample {
-    fn from(v: &d::HostSample) -> Self {
-        Self {
-            cpu_busy_fraction: v.cpu_busy_fraction,
-            core_busy_fractions: v.core_busy_fractions.clone(),
-            cpu_steal_fraction: v.cpu_steal_fraction,
-            cpu_busy_core_seconds: v.cpu_busy_core_seconds,
-            memory_total_bytes: v.memory_total_bytes,
-            memory_available_bytes: v.memory_available_bytes,
-            load1: v.load1,
-            cpu_pressure_some_avg10: v.cpu_pressure_some_avg10,
-            cpu_pressure_some_seconds: v.cpu_pressure_some_seconds,
-        }
-    }
-}
-
-impl TryFrom<pb::HostSample> for d::HostSample {
-    type Error = WireError;
-    fn try_from(v: pb::HostSample) -> Result<Self, WireError> {
-        let cores = v.core_busy_fractions.into_iter();
-        Ok(Self {
-            cpu_busy_fraction: finite_opt(v.cpu_busy_fraction, "HostSample.cpu_busy_fraction")?,
-            core_busy_fractions: cores
-                .map(|busy| finite(busy, "HostSample.core_busy_fractions"))
-                .collect::<Result<_, _>>()?,
-            cpu_steal_fraction: finite_opt(v.cpu_steal_fraction, "HostSample.cpu_steal_fraction")?,
-            cpu_busy_core_seconds: finite_opt(
-                v.cpu_busy_core_seconds,
-                "HostSample.cpu_busy_core_seconds",
-            )?,
-            memory_total_bytes: v.memory_total_bytes,
-            memory_available_bytes: v.memory_available_bytes,
-            load1: finite_opt(v.load1, "HostSample.load1")?,
-            cpu_pressure_some_avg10: finite_opt(
-                v.cpu_pressure_some_avg10,
-                "HostSample.cpu_pressure_some_avg10",
-            )?,
-            cpu_pressure_some_seconds: finite_opt(
-                v.cpu_pressure_some_seconds,
-                "HostSample.cpu_pressure_some_seconds",
-            )?,
-        })
-    }
-}
-
-impl From<&d::ProcessSample> for pb::ProcessSample {
-    fn from(v: &d::ProcessSample) -> Self {
-        Self {
-            pid: v.pid,
-            parent_pid: v.parent_pid,
-            start_ticks: v.start_ticks,
-            name: v.name.clone(),
-            cpu_seconds: v.cpu_seconds,
-            cores_used: v.cores_used,
-            rss_bytes: v.rss_bytes,
-            minor_faults: v.minor_faults,
-            major_faults: v.major_faults,
-            threads: v.threads,
-        }
-    }
-}
-
-impl TryFrom<pb::ProcessSample> for d::ProcessSample {
-    type Error = WireError;
-    fn try_from(v: pb::ProcessSample) -> Result<Self, WireError> {
-        Ok(Self {
-            pid: v.pid,
-            parent_pid: v.parent_pid,
-            start_ticks: v.start_ticks,
-            name: v.name,
-            cpu_seconds: finite_opt(v.cpu_seconds, "ProcessSample.cpu_seconds")?,
-            cores_used: finite_opt(v.cores_used, "ProcessSample.cores_used")?,
-            rss_bytes: v.rss_bytes,
-            minor_faults: v.minor_faults,
-            major_faults: v.major_faults,
-            threads: v.threads,
-        })
-    }
-}
-
-impl From<&d::GpuSample> for pb::GpuSample {
-    fn from(v: &d::GpuSample) -> Self {
-        let reasons = |list: &Vec<d::ThrottleReason>| pb::ThrottleReasons {
-            reasons: list
-                .iter()
-                .map(|r| number::<pb::ThrottleReason, _>(*r))
-                .collect(),
-        };
-        let processes = |list: &Vec<d::GpuProcess>| pb::GpuProcesses {
-            processes: list.iter().map(Into::into).collect(),
-        };
-        Self {
-            uuid: v.uuid.0.clone(),
-            utilisation: v.utilisation,
-            memory_utilisation: v.memory_utilisation,
-            memory_used_bytes: v.memory_used_bytes,
-            power_watts: v.power_watts,
-            energy_joules: v.energy_joules,
-            sm_clock_mhz: v.sm_clock_mhz,
-            memory_clock_mhz: v.memory_clock_mhz,
-            throttle_reasons: v.throttle_reasons.as_ref().map(reasons),
-            pcie_rx_bytes_per_s: v.pcie_rx_bytes_per_s,
-            pcie_tx_bytes_per_s: v.pcie_tx_bytes_per_s,
-            temperature_celsius: v.temperature_celsius,
-            processes: v.processes.as_ref().map(processes),
-        }
-    }
-}
-
-impl TryFrom<pb::GpuSample> for d::GpuSample {
-    type Error = WireError;
-    fn try_from(v: pb::GpuSample) -> Result<Self, WireError> {
-        let reasons = |list: pb::ThrottleReasons| {
-            let named = |r| enumeration::<pb::ThrottleReason, _>(r, "GpuSample.throttle_reasons");
-            list.reasons
-                .into_iter()
-                .map(named)
-                .collect::<Result<Vec<_>, _>>()
-        };
-        Ok(Self {
-            uuid: d::GpuUuid(v.uuid),
-            utilisation: finite_opt(v.utilisation, "GpuSample.utilisation")?,
-            memory_utilisation: finite_opt(v.memory_utilisation, "GpuSample.memory_utilisation")?,
-            memory_used_bytes: v.memory_used_bytes,
-            power_watts: finite_opt(v.power_watts, "GpuSample.power_watts")?,
-            energy_joules: finite_opt(v.energy_joules, "GpuSample.energy_joules")?,
-            sm_clock_mhz: v.sm_clock_mhz,
-            memory_clock_mhz: v.memory_clock_mhz,
-            throttle_reasons: v.throttle_reasons.map(reasons).transpose()?,
-            pcie_rx_bytes_per_s: v.pcie_rx_bytes_per_s,
-            pcie_tx_bytes_per_s: v.pcie_tx_bytes_per_s,
-            temperature_celsius: v.temperature_celsius,
-            processes: v.processes.map(|list| all(list.processes)).transpose()?,
-        })
-    }
-}
-
-impl From<&d::GpuProcess> for pb::GpuProcess {
-    fn from(v: &d::GpuProcess) -> Self {
-        Self {
-            pid: v.pid,
-            memory_used_bytes: v.memory_used_bytes,
-            kind: number::<pb::GpuProcessKind, _>(v.kind),
-        }
-    }
-}
-
-impl TryFrom<pb::GpuProcess> for d::GpuProcess {
-    type Error = WireError;
-    fn try_from(v: pb::GpuProcess) -> Result<Self, WireError> {
-        Ok(Self {
-            pid: v.pid,
-            memory_used_bytes: v.memory_used_bytes,
-            kind: enumeration::<pb::GpuProcessKind, _>(v.kind, "GpuProcess.kind")?,
         })
     }
 }

@@ -145,6 +145,7 @@ impl Assembler {
             probes,
             samples: std::mem::take(&mut self.samples),
             gaps,
+            gpu_errors: Vec::new(),
         }
     }
 

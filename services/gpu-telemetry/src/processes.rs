@@ -162,16 +162,14 @@ impl Followed {
         });
         self.last = Some((now, cpu_seconds));
         Some(ProcessSample {
-            pid,
             parent_pid: Some(stat.parent),
-            start_ticks: self.start_ticks,
-            name: self.name.clone(),
             cpu_seconds: Some(cpu_seconds),
             cores_used,
             rss_bytes: page_bytes.and_then(|bytes| stat.rss_pages.checked_mul(bytes)),
             minor_faults: Some(stat.minor_faults),
             major_faults: Some(stat.major_faults),
             threads: Some(stat.threads),
+            ..ProcessSample::unmeasured(pid, self.start_ticks, self.name.clone())
         })
     }
 }

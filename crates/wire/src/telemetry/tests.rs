@@ -16,10 +16,19 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 prop_compose! {
+    fn busy()(pid in any::<u32>(), name in text(), cores_used in number()) -> d::BusyProcess {
+        d::BusyProcess { pid, name, cores_used }
+    }
+}
+
+prop_compose! {
     fn host()(
         fractions in (of(number()), vec(number(), 0..4), of(number()), of(number())),
         memory in (of(any::<u64>()), of(any::<u64>())),
         rest in (of(number()), of(number()), of(number())),
+        pressure in (of(number()), of(number())),
+        counts in (of(any::<u32>()), of(any::<u64>()), of(any::<u64>())),
+        busy_others in of(vec(busy(), 0..=d::MAX_BUSY_OTHERS)),
     ) -> d::HostSample {
         d::HostSample {
             cpu_busy_fraction: fractions.0,
@@ -31,6 +40,12 @@ prop_compose! {
             load1: rest.0,
             cpu_pressure_some_avg10: rest.1,
             cpu_pressure_some_seconds: rest.2,
+            memory_pressure_some_seconds: pressure.0,
+            io_pressure_some_seconds: pressure.1,
+            tasks_runnable: counts.0,
+            context_switches: counts.1,
+            memory_traffic_bytes: counts.2,
+            busy_others,
         }
     }
 }
@@ -40,6 +55,8 @@ prop_compose! {
         identity in (any::<u32>(), of(any::<u32>()), any::<u64>(), text()),
         cpu in (of(number()), of(number())),
         memory in (of(any::<u64>()), of(any::<u64>()), of(any::<u64>()), of(any::<u32>())),
+        waits in (of(number()), of(any::<u64>()), of(any::<u64>())),
+        part in select(vec![d::ProcessPart::Engine, d::ProcessPart::Harness]),
     ) -> d::ProcessSample {
         d::ProcessSample {
             pid: identity.0,
@@ -52,6 +69,10 @@ prop_compose! {
             minor_faults: memory.1,
             major_faults: memory.2,
             threads: memory.3,
+            run_delay_seconds: waits.0,
+            voluntary_switches: waits.1,
+            involuntary_switches: waits.2,
+            part,
         }
     }
 }
@@ -60,9 +81,16 @@ prop_compose! {
     fn gpu_process()(
         pid in any::<u32>(),
         memory_used_bytes in of(any::<u64>()),
+        use_of in (of(number()), of(number())),
         kind in select(vec![d::GpuProcessKind::Compute, d::GpuProcessKind::Graphics]),
     ) -> d::GpuProcess {
-        d::GpuProcess { pid, memory_used_bytes, kind }
+        d::GpuProcess {
+            pid,
+            memory_used_bytes,
+            utilisation: use_of.0,
+            memory_utilisation: use_of.1,
+            kind,
+        }
     }
 }
 
@@ -86,7 +114,8 @@ prop_compose! {
     fn gpu()(
         uuid in text(),
         floats in (of(number()), of(number()), of(number()), of(number())),
-        memory_used_bytes in of(any::<u64>()),
+        memory in (of(any::<u64>()), of(any::<u64>()), of(any::<u64>())),
+        ecc in (of(any::<u64>()), of(any::<u64>())),
         clocks in (of(any::<u32>()), of(any::<u32>()), of(any::<u32>())),
         pcie in (of(any::<u64>()), of(any::<u64>())),
         throttle_reasons in of(vec(throttle(), 0..4)),
@@ -96,7 +125,9 @@ prop_compose! {
             uuid: d::GpuUuid(uuid),
             utilisation: floats.0,
             memory_utilisation: floats.1,
-            memory_used_bytes,
+            memory_used_bytes: memory.0,
+            memory_free_bytes: memory.1,
+            memory_reserved_bytes: memory.2,
             power_watts: floats.2,
             energy_joules: floats.3,
             sm_clock_mhz: clocks.0,
@@ -105,6 +136,8 @@ prop_compose! {
             pcie_rx_bytes_per_s: pcie.0,
             pcie_tx_bytes_per_s: pcie.1,
             temperature_celsius: clocks.2,
+            ecc_corrected: ecc.0,
+            ecc_uncorrected: ecc.1,
             processes,
         }
     }
@@ -126,10 +159,12 @@ prop_compose! {
     fn facts()(
         uuid in text(),
         index in any::<u32>(),
-        names in (of(text()), of(text())),
+        names in (of(text()), of(text()), of(text()), of(text())),
+        switches in (of(any::<bool>()), of(any::<bool>()), of(any::<bool>())),
         memory_total_bytes in of(any::<u64>()),
         power_limit_watts in of(number()),
         sm_clock_max_mhz in of(any::<u32>()),
+        slowdown_celsius in of(any::<u32>()),
     ) -> d::GpuFacts {
         d::GpuFacts {
             uuid: d::GpuUuid(uuid),
@@ -139,6 +174,12 @@ prop_compose! {
             memory_total_bytes,
             power_limit_watts,
             sm_clock_max_mhz,
+            library_version: names.2,
+            cuda_version: names.3,
+            mig_enabled: switches.0,
+            mps_active: switches.1,
+            ecc_enabled: switches.2,
+            slowdown_celsius,
         }
     }
 }
@@ -185,6 +226,12 @@ fn field() -> impl Strategy<Value = d::TelemetryField> {
         F::PcieRx,
         F::PcieTx,
         F::Temperature,
+        F::GpuMemoryDetail,
+        F::GpuProcessUtilisation,
+        F::Ecc,
+        F::GpuErrors,
+        F::RunDelay,
+        F::MemoryTraffic,
     ])
 }
 
@@ -224,6 +271,12 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn gpu_error()(at in any::<u64>(), uuid in text(), xid in any::<u64>()) -> d::GpuError {
+        d::GpuError { at: MonoNs(at), uuid: d::GpuUuid(uuid), xid }
+    }
+}
+
+prop_compose! {
     fn batch()(
         node in "[a-z0-9_-]{1,8}",
         counts in (any::<u64>(), any::<u64>(), any::<u64>()),
@@ -232,6 +285,7 @@ prop_compose! {
         probes in vec((source(), state()), 0..3),
         samples in vec(sample(), 0..3),
         gaps in vec(gap(), 0..3),
+        gpu_errors in vec(gpu_error(), 0..3),
     ) -> d::TelemetryBatch {
         d::TelemetryBatch {
             node: NodeId::try_new(node).unwrap(),
@@ -250,6 +304,7 @@ prop_compose! {
                 .collect(),
             samples,
             gaps,
+            gpu_errors,
         }
     }
 }
@@ -285,6 +340,7 @@ fn small() -> d::TelemetryBatch {
         probes: Vec::new(),
         samples: Vec::new(),
         gaps: Vec::new(),
+        gpu_errors: Vec::new(),
     }
 }
 
@@ -345,6 +401,50 @@ fn what_cannot_be_meant_is_refused() {
         }),
         "unknown_enum"
     );
+}
+
+fn one_sample(host: pb::HostSample, processes: Vec<pb::ProcessSample>) -> pb::TelemetryBatch {
+    pb::TelemetryBatch {
+        samples: vec![pb::TelemetrySample {
+            host: Some(host),
+            processes,
+            ..pb::TelemetrySample::default()
+        }],
+        ..pb::TelemetryBatch::from(&small())
+    }
+}
+
+#[test]
+fn a_sixth_busy_process_is_refused() {
+    let read = |n| {
+        let processes = vec![pb::BusyProcess::default(); n];
+        let host = pb::HostSample {
+            busy_others: Some(pb::BusyProcesses { processes }),
+            ..pb::HostSample::default()
+        };
+        d::TelemetryBatch::try_from(one_sample(host, Vec::new()))
+    };
+    assert!(read(d::MAX_BUSY_OTHERS).is_ok());
+    let error = read(d::MAX_BUSY_OTHERS + 1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "HostSample.busy_others: names more than 5 processes"
+    );
+}
+
+#[test]
+fn an_older_sampler_read_engines_only() {
+    let read = |part| {
+        let process = pb::ProcessSample {
+            part,
+            ..pb::ProcessSample::default()
+        };
+        let batch = one_sample(pb::HostSample::default(), vec![process]);
+        d::TelemetryBatch::try_from(batch).map(|batch| batch.samples[0].processes[0].part)
+    };
+    assert_eq!(read(None).unwrap(), d::ProcessPart::Engine);
+    assert_eq!(read(Some(2)).unwrap(), d::ProcessPart::Harness);
+    assert_eq!(read(Some(0)).unwrap_err().kind(), "unknown_enum");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use chimera_domain::control::{
     ControlEvent, ControlRecord, ExperimentOutcome, Invalid, InvalidReason, LegVerdict,
 };
-use chimera_domain::event::{AgentRecord, FinishReason, PinCheck, RequestErrorKind, RequestRecord};
+use chimera_domain::event::{
+    AgentRecord, EngineState, EngineWatch, FinishReason, MAX_ENGINE_STATES, PinCheck,
+    RequestErrorKind, RequestRecord,
+};
 use chimera_domain::ids::{ExperimentId, RunId};
 use chimera_domain::options::EngineOptions;
 use chimera_domain::plan::PlannedLeg;
@@ -322,6 +325,30 @@ fn a_number_that_no_engine_can_be_asked_for_is_refused() {
             );
         }
     }
+}
+
+#[test]
+fn more_engine_states_than_a_record_holds_are_refused() {
+    let read = |n| {
+        EngineWatch::try_from(pb::EngineWatch {
+            states: vec![pb::EngineState::default(); n],
+            missed: 0,
+        })
+    };
+    assert!(read(MAX_ENGINE_STATES).is_ok());
+    let error = read(MAX_ENGINE_STATES + 1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "EngineWatch.states: holds more than 3600 readings"
+    );
+    let state = pb::EngineState {
+        kv_cache_used: Some(f64::NAN),
+        ..Default::default()
+    };
+    assert_eq!(
+        EngineState::try_from(state).unwrap_err().kind(),
+        "out_of_range"
+    );
 }
 
 fn closed(run: Option<&str>, attempt: u32) -> ControlEvent {

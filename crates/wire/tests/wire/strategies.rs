@@ -6,9 +6,9 @@ use chimera_domain::control::{
     ControlEvent, ControlRecord, ExperimentOutcome, Invalid, InvalidReason, LegVerdict, Member,
 };
 use chimera_domain::event::{
-    AgentEvent, AgentFailure, AgentRecord, Begin, End, EngineTimes, FinishReason, Finished,
-    LocalStep, Output, PinCheck, PinFacts, PinMoment, RequestError, RequestErrorKind,
-    RequestRecord, Started,
+    AgentEvent, AgentFailure, AgentRecord, Begin, End, EngineState, EngineTimes, EngineWatch,
+    FinishReason, Finished, LocalStep, Output, PinCheck, PinFacts, PinMoment, RequestError,
+    RequestErrorKind, RequestRecord, ResidentModel, Started,
 };
 use chimera_domain::ids::{AgentKey, IdError};
 use chimera_domain::metric::Metric;
@@ -193,6 +193,7 @@ fn request() -> impl Strategy<Value = RequestRecord> {
             FinishReason::Other,
         ])),
         of(request_error()),
+        of(any::<u64>()),
     );
     (identity, times, outcome).prop_map(|(identity, times, outcome)| RequestRecord {
         request_id: identity.0,
@@ -209,7 +210,37 @@ fn request() -> impl Strategy<Value = RequestRecord> {
         output_tokens: outcome.0[2],
         finish: outcome.1,
         error: outcome.2,
+        client_wait_ns: outcome.3,
     })
+}
+
+fn resident() -> impl Strategy<Value = ResidentModel> {
+    (text(), any::<[Option<u64>; 2]>(), of(any::<u32>())).prop_map(
+        |(model, [size_bytes, size_vram_bytes], context_length)| ResidentModel {
+            model,
+            size_bytes,
+            size_vram_bytes,
+            context_length,
+        },
+    )
+}
+
+fn engine_state() -> impl Strategy<Value = EngineState> {
+    (
+        mono(),
+        of(vec(resident(), 0..3)),
+        any::<[Option<u32>; 2]>(),
+        of(finite()),
+    )
+        .prop_map(
+            |(at, resident, [requests_running, requests_waiting], kv_cache_used)| EngineState {
+                at,
+                resident,
+                requests_running,
+                requests_waiting,
+                kv_cache_used,
+            },
+        )
 }
 
 pub(crate) fn agent_record() -> impl Strategy<Value = AgentRecord> {
@@ -253,6 +284,8 @@ pub(crate) fn agent_record() -> impl Strategy<Value = AgentRecord> {
                 text,
             })
         }),
+        (vec(engine_state(), 0..4), any::<u32>())
+            .prop_map(|(states, missed)| AgentRecord::Engine(EngineWatch { states, missed })),
         (mono(), of(failure()))
             .prop_map(|(at, failure)| AgentRecord::Finished(Finished { at, failure })),
         (any::<u64>(), text())

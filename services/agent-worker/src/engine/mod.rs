@@ -378,6 +378,7 @@ impl EngineClient {
                 output_sha256,
                 finish: answer.finish,
                 engine_times: answer.times,
+                client_wait_ns: None,
                 error,
             },
             text: answer.text,

@@ -33,6 +33,7 @@ fn request(step: StepKind, measured: bool) -> RequestRecord {
             eval_ns: measured.then_some(60_000_000),
             ..EngineTimes::default()
         },
+        client_wait_ns: None,
         error: None,
     }
 }

@@ -21,8 +21,6 @@ pub(super) fn facts(
     driver_version: Option<String>,
 ) -> GpuFacts {
     GpuFacts {
-        uuid,
-        index,
         name: gpu.name().ok(),
         driver_version,
         memory_total_bytes: gpu.memory_info().ok().map(|memory| memory.total),
@@ -31,6 +29,7 @@ pub(super) fn facts(
             .ok()
             .map(|milli| f64::from(milli) / 1e3),
         sm_clock_max_mhz: gpu.max_clock_info(Clock::SM).ok(),
+        ..GpuFacts::unknown(uuid, index)
     }
 }
 
@@ -140,6 +139,8 @@ fn processes(compute: &[ProcessInfo], graphics: &[ProcessInfo]) -> Vec<GpuProces
                     UsedGpuMemory::Used(bytes) => Some(bytes),
                     UsedGpuMemory::Unavailable => None,
                 },
+                utilisation: None,
+                memory_utilisation: None,
                 kind,
             })
             .collect()
