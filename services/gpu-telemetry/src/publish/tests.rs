@@ -57,6 +57,7 @@ fn batch(seq: u64) -> TelemetryBatch {
         probes: Vec::new(),
         samples: Vec::new(),
         gaps: Vec::new(),
+        gpu_errors: Vec::new(),
     }
 }
 

@@ -63,15 +63,7 @@ struct FakeProbe {
 
 impl FakeProbe {
     fn new(away: std::ops::Range<u32>) -> Self {
-        let facts = GpuFacts {
-            uuid: GpuUuid("GPU-1".to_owned()),
-            index: 0,
-            name: None,
-            driver_version: None,
-            memory_total_bytes: None,
-            power_limit_watts: None,
-            sm_clock_max_mhz: None,
-        };
+        let facts = GpuFacts::unknown(GpuUuid("GPU-1".to_owned()), 0);
         Self {
             tick: 0,
             away,

@@ -100,6 +100,8 @@ fn a_healthy_gpu_is_read_whole_and_in_our_units() {
     let process = |pid, memory_used_bytes, kind| GpuProcess {
         pid,
         memory_used_bytes,
+        utilisation: None,
+        memory_utilisation: None,
         kind,
     };
     assert_eq!(
