@@ -114,7 +114,7 @@ pub struct Sample {
     pub took_ns: u64,
     /// The host.
     pub host: HostSample,
-    /// Engine processes alive at this tick, by rising pid.
+    /// Engine processes and ours ([`ProcessSample::part`]) alive at this tick, by rising pid.
     pub processes: Vec<ProcessSample>,
     /// GPUs that could be read at this tick, in the order of their facts.
     pub gpus: Vec<GpuSample>,
@@ -124,7 +124,7 @@ pub struct Sample {
 ///
 /// Fractions are over the time since the sampler's previous sample and therefore `None` in its
 /// first. *Source*: Linux `/proc`; its processor times have a resolution of 10 ms, so that over one
-/// period of 100 ms a fraction moves in steps of 0.1. Cumulative values average exactly.
+/// period of 50 ms a fraction moves in steps of 0.2. Cumulative values average exactly.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HostSample {
     /// Part of all cores' time spent working (user, nice, system, interrupts), 0 to 1.
@@ -151,18 +151,19 @@ pub struct HostSample {
     /// Seconds since boot in which some task waited for a disk. *Source*: PSI.
     #[serde(default)]
     pub io_pressure_some_seconds: Option<f64>,
-    /// Tasks that ran or wanted to at this instant, on all cores.
+    /// Tasks that ran or wanted to at this instant, on all cores; the sampler itself is one of them.
     #[serde(default)]
     pub tasks_runnable: Option<u32>,
     /// Context switches since boot, all cores.
     #[serde(default)]
     pub context_switches: Option<u64>,
-    /// Bytes moved between memory and processor since boot, where the machine counts them
-    /// (resctrl). Use its differences.
+    /// Bytes moved between memory and processor, where the machine counts them. Use its differences:
+    /// it begins anywhere, and falls only when the sampler was started again. *Source*: resctrl.
     #[serde(default)]
     pub memory_traffic_bytes: Option<u64>,
     /// Processes that are neither engines nor ours and kept at least a tenth of a core busy over the
-    /// last second, the busiest first, at most [`MAX_BUSY_OTHERS`]. `None`: not looked at.
+    /// last second, the busiest first, at most [`MAX_BUSY_OTHERS`]. `None`: not looked at; it is
+    /// looked at once a second.
     #[serde(default)]
     pub busy_others: Option<Vec<BusyProcess>>,
 }
@@ -181,7 +182,7 @@ pub struct BusyProcess {
     pub cores_used: f64,
 }
 
-/// One engine process.
+/// One engine process, or one of ours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessSample {
     /// Process id, as this node sees it.
@@ -191,7 +192,7 @@ pub struct ProcessSample {
     /// Start time in the kernel's clock ticks since boot; with `pid` it tells a process from a later
     /// one of the same number.
     pub start_ticks: u64,
-    /// What matched the list of engine names: a command name, or the script of an interpreter.
+    /// What matched the list of names: a command name, or the script of an interpreter.
     pub name: String,
     /// Processor time used since its start by all its threads, ended ones included; children not.
     pub cpu_seconds: Option<f64>,
@@ -206,13 +207,16 @@ pub struct ProcessSample {
     /// Its threads.
     pub threads: Option<u32>,
     /// Seconds since its start in which its threads could have run and no core was free for them,
-    /// all threads together. *Source*: `/proc/PID/task/*/schedstat`. Threads that ended are left out.
+    /// all threads together. A thread that ended counts with its last reading, one that ended before
+    /// the sampler knew the process is left out: use its differences. With very many threads it is
+    /// read at some ticks only. *Source*: `/proc/PID/task/*/schedstat`.
     #[serde(default)]
     pub run_delay_seconds: Option<f64>,
-    /// Switches away from a core that it gave up by itself, since its start.
+    /// Switches away from a core that it gave up by itself, threads as in `run_delay_seconds`. Read
+    /// once a second; `None` in between.
     #[serde(default)]
     pub voluntary_switches: Option<u64>,
-    /// Switches away from a core that was taken from it, since its start.
+    /// Switches away from a core that was taken from it; as `voluntary_switches`.
     #[serde(default)]
     pub involuntary_switches: Option<u64>,
     /// What the process is to us.
@@ -590,10 +594,12 @@ pub enum TelemetryField {
     Ecc,
     /// Xid errors.
     GpuErrors,
-    /// `run_delay_seconds` of processes.
+    /// `run_delay_seconds` and switches of processes.
     RunDelay,
     /// `memory_traffic_bytes`.
     MemoryTraffic,
+    /// `busy_others`.
+    BusyOthers,
 }
 
 /// Why something is not measured here.

@@ -60,6 +60,7 @@ enum_twins!(d::TelemetryField {
     GpuErrors,
     RunDelay,
     MemoryTraffic,
+    BusyOthers,
 });
 
 /// A batch as the payload of a bus message. The same batch always gives the same bytes.

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::telemetry::{
-    Gap, GapReason, GpuFacts, GpuSample, GpuUuid, ProbeStatus, ProcessSample, Sample, Source,
-    TelemetryBatch,
+    Gap, GapReason, GpuFacts, GpuSample, GpuUuid, ProbeStatus, ProcessPart, ProcessSample, Sample,
+    Source, TelemetryBatch,
 };
 use crate::units::{BootId, MonoNs, ns_to_s};
 
@@ -113,6 +113,7 @@ impl<'a> Series<'a> {
         let samples = self.between(from, to).iter();
         samples
             .flat_map(|sample| &sample.processes)
+            .filter(|p| p.part == ProcessPart::Engine)
             .map(|p| (p.pid, p.name.as_str()))
             .collect()
     }
@@ -152,7 +153,11 @@ impl<'a> Series<'a> {
     /// began or ended in between has used an unknown part.
     #[must_use]
     pub fn tree_cores_used(&self, pid: u32, from: MonoNs, to: MonoNs) -> Option<f64> {
-        let inside = || self.between(from, to).iter().flat_map(|s| &s.processes);
+        let engines = |p: &&ProcessSample| p.part == ProcessPart::Engine;
+        let inside = || {
+            let samples = self.between(from, to).iter();
+            samples.flat_map(|s| &s.processes).filter(engines)
+        };
         let mut tree = BTreeSet::from([pid]);
         loop {
             let below = inside().filter(|p| p.parent_pid.is_some_and(|up| tree.contains(&up)));

@@ -232,6 +232,7 @@ fn field() -> impl Strategy<Value = d::TelemetryField> {
         F::GpuErrors,
         F::RunDelay,
         F::MemoryTraffic,
+        F::BusyOthers,
     ])
 }
 

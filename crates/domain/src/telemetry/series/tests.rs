@@ -64,6 +64,25 @@ fn steady(ticks: u64) -> Vec<TelemetryBatch> {
         .collect()
 }
 
+#[test]
+fn our_own_processes_are_no_engines() {
+    let mut samples: Vec<Sample> = (0..10).map(sample).collect();
+    for (tick, sample) in samples.iter_mut().enumerate() {
+        sample.processes.push(ProcessSample {
+            parent_pid: Some(7),
+            cpu_seconds: Some(f64::from(u32::try_from(tick).unwrap())),
+            part: ProcessPart::Harness,
+            ..ProcessSample::unmeasured(9, 6, "agent-worker")
+        });
+    }
+    let batches = [batch(1, samples)];
+    let series = Series::new(&batches);
+    let names: Vec<_> = series.processes(at(0), at(9)).into_iter().collect();
+    assert_eq!(names, [(7, "ollama")]);
+    // The tree of an engine holds engines.
+    close(series.tree_cores_used(7, at(0), at(9)), 1.5);
+}
+
 fn close(value: Option<f64>, truth: f64) {
     let value = value.expect("measured");
     assert!((value - truth).abs() < 1e-9, "{value} is not {truth}");
