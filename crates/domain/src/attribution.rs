@@ -16,13 +16,22 @@
 //!   distribution and what is beyond it. `cause`: one test per cause. `run`: where a run's wall time
 //!   went. `types`: what the report shows.
 
+mod cause;
+mod parts;
+mod run;
+mod scene;
 mod types;
+mod usual;
 mod view;
 
+pub use parts::{STALL_FACTOR, window_ns};
+pub use run::{THINK_STEP, tr110_speedup};
+pub use scene::{TR110_CONTENTION_SPEEDUP, attribute, scenes};
 pub use types::{
     AgentTime, Attribution, Cause, CauseFinding, Decomposition, Evidence, Excess, Grade, Part,
     Parts, RequestParts,
 };
+pub use usual::{RELEVANT_MS, RELEVANT_SHARE, RELEVANT_STALL_SHARE};
 pub use view::{AgentScene, AgentView, LegView, RequestScene, RunView, Scene, TestView, Usual};
 
 /// How often a run in which nothing is wrong may be called slow, all agents and parts together.

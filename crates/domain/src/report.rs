@@ -12,6 +12,7 @@
 mod aggregate;
 mod build;
 mod environment;
+mod explain;
 mod facts;
 pub mod findings;
 mod host;

@@ -9,7 +9,7 @@
 //! - [`t_interval`], [`welch_95`], [`wilson_interval`], [`block_bootstrap`]: how far it may be off.
 //! - [`effective_n`], [`block_length`]: how much dependent values are worth.
 //! - [`one_sample_t`], [`welch_t`], [`paired_t`], [`wilcoxon_signed_rank`], [`holm`]: whether it is
-//!   more than noise.
+//!   more than noise; [`prediction_t`]: whether one new value is.
 //! - [`cohens_d`], [`cohens_dz`], [`minimum_detectable`]: how large it is, and how large it would
 //!   have had to be.
 //! - [`outliers`]: what to look at.
@@ -29,7 +29,7 @@ mod summary;
 
 pub use dependence::{autocorrelation, block_length, effective_n};
 pub use effect::{Magnitude, cohens_d, cohens_dz, hedges_g};
-pub use hypothesis::{TTest, one_sample_t, paired_t, welch_t};
+pub use hypothesis::{TTest, one_sample_t, paired_t, prediction_t, welch_t};
 pub use interval::{t_interval, t_interval_95, welch_95, welch_interval, wilson_interval};
 pub use multiplicity::holm;
 pub use outlier::{MAD_LIMIT, Outliers, SIGMA_LIMIT, outliers};

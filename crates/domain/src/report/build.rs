@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::aggregate::{Aggregate, Distributions};
 use super::environment::Environment;
+use super::explain::explain;
 use super::facts::{Timelines, agent_facts, leg_report, run_facts};
 use super::types::{
     AgentConfig, AgentDelta, AgentRun, Outcome, OutcomeState, Report, RunReport, TestReport,
@@ -116,6 +117,7 @@ pub fn build_counted(input: &Input<'_>) -> Result<Built, BuildError> {
             results.insert(run_id, check_leg(log.plan, test, leg, timelines));
         }
     }
+    let mut explained = explain(&log, &folded, &results, &nodes);
     let validity = count(&log, &streams, &folded, &results, &input.integrity);
     let mut tests: Vec<TestReport> = log
         .plan
@@ -123,9 +125,12 @@ pub fn build_counted(input: &Input<'_>) -> Result<Built, BuildError> {
         .iter()
         .map(|test| test_report(test, &log, &folded, &mut results, &nodes))
         .collect();
-    tests
-        .iter_mut()
-        .for_each(|test| test.verdict = verdict::verdict(test));
+    for (test, planned) in tests.iter_mut().zip(&log.plan.tests) {
+        for run in &mut test.runs {
+            run.attribution = explained.remove(&(planned.id, run.run));
+        }
+        test.verdict = verdict::verdict(test);
+    }
     let pins = log.legs.values().flat_map(|leg| {
         leg.members
             .iter()
@@ -217,8 +222,8 @@ pub fn outputs(
     Ok(found)
 }
 
-type Folded<'a> = BTreeMap<&'a RunId, Timelines<'a>>;
-type Results<'a> = BTreeMap<&'a RunId, Result<ValidLeg<'a>, Refusal>>;
+pub(super) type Folded<'a> = BTreeMap<&'a RunId, Timelines<'a>>;
+pub(super) type Results<'a> = BTreeMap<&'a RunId, Result<ValidLeg<'a>, Refusal>>;
 
 /// The stream of an agent that counts: of the deciding attempt, under its epoch.
 fn stream_of(log: &Log<'_>, leg: &LegLog<'_>, agent: &AgentId) -> Option<StreamId> {

@@ -127,6 +127,7 @@ pub(super) fn run_facts(
         host: None,
         agents,
         legs,
+        attribution: None,
         tr110: None,
     }
 }

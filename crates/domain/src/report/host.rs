@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::environment::Environment;
 use super::types::{EngineHost, RunHost};
+use crate::control::Member;
 use crate::ids::NodeId;
 use crate::telemetry::{GpuFacts, GpuUuid, ProbeState, Series, Source, TelemetryBatch};
 use crate::units::{BootId, MonoNs};
@@ -30,6 +31,11 @@ impl<'a> Nodes<'a> {
             .map(|(key, batches)| (key, Series::of_boot(batches, key.1)))
             .collect();
         Self { series }
+    }
+
+    /// What was sampled on the host of a member of a gang, in its boot.
+    pub(super) fn series<'s>(&'s self, member: &'s Member) -> Option<&'s Series<'a>> {
+        self.series.get(&(&member.node, &member.clock.boot_id))
     }
 
     /// Fills in the GPUs, or why there are none.

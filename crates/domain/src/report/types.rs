@@ -8,6 +8,7 @@ use super::environment::Environment;
 use super::findings::Finding;
 use super::imported::{AgentOptions, ImportedFrom, Tr110Agent, Tr110Run};
 use super::topology::TopologyVerdict;
+use crate::attribution::Attribution;
 use crate::efficiency::GainRule;
 use crate::event::{AgentFailure, FinishReason, PinFacts, RequestError};
 use crate::ids::{AgentId, ExperimentId, InstanceId, RequestId, Role, RunId, WorkerId};
@@ -237,6 +238,10 @@ pub struct RunReport {
     pub agents: Vec<AgentRun>,
     /// The legs, together first. Empty in an imported run.
     pub legs: Vec<LegReport>,
+    /// Where the time of the together leg went, and why; in an invalid run, too. Absent: it left no
+    /// records, or the run is imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<Attribution>,
     /// What TR110's file states of the run, with its signs. Set in an imported run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tr110: Option<Tr110Run>,

@@ -84,6 +84,29 @@ pub fn paired_t(a: &[f64], b: &[f64]) -> Option<TTest> {
     one_sample_t(&differences(a, b)?, 0.0)
 }
 
+/// Whether one new value lies above what `values` were drawn from: by [`TTest::p_greater`] the test of
+/// "drawn from the same".
+///
+/// The upper prediction limit of one further draw, as a test: t = (new - mean) / (spread sqrt(1 + 1/n)).
+/// *Shape*: `spread` is the standard deviation of a draw, and `freedom` the degrees of freedom it was
+/// estimated with: [`sd`] of the values and n - 1, or a pooled one. *Undefined* without a value, or
+/// with no degree of freedom. *Source*: Hahn and Meeker, Statistical Intervals (1991), 4.8.
+///
+/// ```
+/// use chimera_domain::stats::prediction_t;
+/// let test = prediction_t(&[10.0, 12.0, 11.0], 1.0, 2.0, 15.0).unwrap();
+/// assert!((test.t - 4.0 / (4.0_f64 / 3.0).sqrt()).abs() < 1e-12);
+/// ```
+#[must_use]
+pub fn prediction_t(values: &[f64], spread: f64, freedom: f64, new: f64) -> Option<TTest> {
+    let count = values.len() as f64;
+    TTest::new(
+        new - mean(values)?,
+        spread * (1.0 + 1.0 / count).sqrt(),
+        freedom,
+    )
+}
+
 /// `a - b` pair by pair. *Undefined* for unequal lengths.
 pub(super) fn differences(a: &[f64], b: &[f64]) -> Option<Vec<f64>> {
     (a.len() == b.len()).then(|| a.iter().zip(b).map(|(a, b)| a - b).collect())

@@ -305,6 +305,7 @@ fn run_report(run: &RunFile, test: &RunFile) -> RunReport {
         host: None,
         agents,
         legs: Vec::new(),
+        attribution: None,
         tr110: Some(run.stated.clone()),
     }
 }
