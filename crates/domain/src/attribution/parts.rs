@@ -181,6 +181,10 @@ pub(super) fn take_apart(request: &RequestRecord, around: &Around<'_>) -> Parts 
     let after = window - first;
     let mut stall = (request.chunk_ns.len() > 2).then(|| stall_ns(&request.chunk_ns).min(after));
     let mut decode = (request.chunk_ns.len() > 1).then(|| after - stall.unwrap_or(0));
+    // Below two chunks there is no decode to hold what a failed request took after the first.
+    if decode.is_none() {
+        rest += after;
+    }
 
     let mut waited = request.client_wait_ns.unwrap_or(0);
     let mut client = take(&mut rest, &mut waited, u64::MAX);
