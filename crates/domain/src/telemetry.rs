@@ -414,6 +414,25 @@ pub enum ThrottleReason {
     Other,
 }
 
+impl ThrottleReason {
+    /// The closed label used in metrics and reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GpuIdle => "gpu_idle",
+            Self::ApplicationClocks => "application_clocks",
+            Self::SoftwarePowerCap => "software_power_cap",
+            Self::HardwareSlowdown => "hardware_slowdown",
+            Self::SyncBoost => "sync_boost",
+            Self::SoftwareThermal => "software_thermal",
+            Self::HardwareThermal => "hardware_thermal",
+            Self::HardwarePowerBrake => "hardware_power_brake",
+            Self::DisplayClocks => "display_clocks",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Who was to be read.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
