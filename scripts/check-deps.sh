@@ -33,6 +33,7 @@ MAY_USE = {
     "chimera-cli": BASE | SERVICES,
     "chimera-tests": BASE | SERVICES | TEST_ONLY,
     "chimera-benches": BASE | SERVICES | TEST_ONLY,
+    "attribution-eval": {"chimera-domain", "chimera-testkit"},
     **{service: BASE for service in SERVICES},
 }
 

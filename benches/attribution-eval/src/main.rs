@@ -1,0 +1,134 @@
+//! Measures attribution on simulated experiments of which it is known what was wrong.
+//!
+//! Each case is simulated (`chimera_testkit::simulated`), its records go through the same functions
+//! that make the report of a real experiment, and what the report names is held against what was
+//! injected. What strengths mean, and what came out: `docs/attribution.md`.
+//!
+//! - `suite`: which cases. `observe`: one case through the analysis. `score`: precision, recall and F1.
+//!   `show`: the tables.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a program whose output is its purpose; nobody reads it over a pipe that closes early"
+)]
+
+mod observe;
+mod score;
+mod show;
+mod suite;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use chimera_domain::attribution::Cause;
+use chimera_testkit::simulated::{MAX_STRENGTH, MIN_STRENGTH};
+use clap::Parser;
+
+use observe::observe;
+use score::Score;
+use suite::Strength;
+
+/// Measures how well attribution names what is known to be wrong.
+#[derive(Debug, Parser)]
+#[command(name = "attribution-eval", version)]
+struct Args {
+    /// Seed of everything. 1 to 999 are for development; from 1000 on they are held out.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// weak, medium, strong, or a number from 0.3 to 3; without it all three.
+    #[arg(long, value_parser = strength)]
+    strength: Option<Strength>,
+    /// Runs with nothing wrong.
+    #[arg(long, default_value_t = 500)]
+    clean_runs: u32,
+    /// Experiments of each single cause at each strength.
+    #[arg(long, default_value_t = 6)]
+    repeats: u32,
+    /// One cause alone, and nothing else: neither pairs nor clean runs. `none`: clean runs alone.
+    #[arg(long, value_parser = cause)]
+    cause: Option<Option<Cause>>,
+    /// Print the evidence of every run, not of the worst alone.
+    #[arg(long)]
+    explain: bool,
+    /// Print one JSON value and nothing else.
+    #[arg(long)]
+    json: bool,
+    /// Exit 1 below macro-F1 0.95 of single causes, 0.85 of pairs, or above 1 % of false alarms.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            error.print().context("cannot write the usage")?;
+            // 64: bad usage, as everywhere in chimera.
+            return Ok(ExitCode::from(if error.use_stderr() { 64 } else { 0 }));
+        }
+    };
+    let plan = suite::Plan {
+        seed: args.seed,
+        strengths: args
+            .strength
+            .map_or_else(Strength::all, |strength| vec![strength]),
+        repeats: args.repeats,
+        clean_runs: args.clean_runs,
+        only: args.cause,
+    };
+    let mut score = Score::new(args.seed);
+    for part in suite::parts() {
+        let mut runs = 0;
+        for labelled in plan.cases(part) {
+            if part == suite::Part::Clean && runs >= plan.clean_runs {
+                break;
+            }
+            let seen = observe(&labelled).with_context(|| {
+                format!(
+                    "cannot simulate {} of seed {}",
+                    labelled.name(),
+                    labelled.case.seed
+                )
+            })?;
+            for run in seen {
+                if part == suite::Part::Clean && runs >= plan.clean_runs {
+                    break;
+                }
+                runs += 1;
+                if args.explain && !args.json {
+                    println!("{}", show::explained(&run));
+                }
+                score.take(part, run);
+            }
+        }
+    }
+    let result = score.result();
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&result).context("cannot write the result")?
+        );
+    } else {
+        println!("{}", show::tables(&result, score.worst()));
+    }
+    let failed = args.check && !result.is_good_enough();
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn strength(text: &str) -> Result<Strength, String> {
+    Strength::from_text(text).ok_or_else(|| {
+        format!("take weak, medium, strong or a number from {MIN_STRENGTH} to {MAX_STRENGTH}")
+    })
+}
+
+fn cause(text: &str) -> Result<Option<Cause>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let known = chimera_testkit::simulated::causes();
+    let found = known.iter().find(|cause| cause.as_str() == text);
+    found.map(|cause| Some(*cause)).ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|cause| cause.as_str()).collect();
+        format!("take none, {}", names.join(", "))
+    })
+}
