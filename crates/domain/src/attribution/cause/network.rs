@@ -1,0 +1,119 @@
+//! The way between agent and engine.
+//!
+//! Rule. The stream took longer than the engine's own account of the request, beyond chance, and the
+//! client's thread did not wait for that long. An engine that states no total leaves this in what is
+//! not split: then an excess before the first token is consistent with the network only if the
+//! instance served nobody else and said of itself that nothing waited.
+
+use super::super::types::{Cause, CauseFinding, Excess, Grade, Part};
+use super::super::view::{AgentScene, Scene};
+use super::words;
+use crate::units::ns_to_ms;
+
+/// The client's own wait may be at most this share of the excess: above it, the client is the cause.
+const CLIENT_SHARE: f64 = 0.5;
+
+pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
+    let on_the_way: Vec<(&AgentScene<'_>, &Excess)> = scene
+        .agents
+        .iter()
+        .filter_map(|agent| Some((agent, agent.slow_in(Part::Transport)?)))
+        .filter(|(agent, excess)| client_ms(agent) < CLIENT_SHARE * excess.excess_ms)
+        .collect();
+    if !on_the_way.is_empty() {
+        return Some(finding(&on_the_way, Grade::Supported));
+    }
+    let unsplit: Vec<(&AgentScene<'_>, &Excess)> = scene
+        .agents
+        .iter()
+        .filter(|agent| states_no_total(agent) && alone_on_its_instance(scene, agent))
+        .filter_map(|agent| Some((agent, agent.slow_in(Part::Unsplit)?)))
+        .filter(|(agent, excess)| {
+            agent.slow_in(Part::Load).is_none()
+                && agent.slow_in(Part::Queue).is_none()
+                && client_ms(agent) < CLIENT_SHARE * excess.excess_ms
+        })
+        .collect();
+    (!unsplit.is_empty()).then(|| finding(&unsplit, Grade::Consistent))
+}
+
+/// Time for which the agent's thread waited for a core beyond the usual, ms.
+fn client_ms(agent: &AgentScene<'_>) -> f64 {
+    let waits = agent
+        .requests
+        .iter()
+        .filter_map(|r| r.record.client_wait_ns);
+    ns_to_ms(waits.sum())
+}
+
+fn states_no_total(agent: &AgentScene<'_>) -> bool {
+    let stated = |total: Option<u64>| total.is_some();
+    !agent
+        .requests
+        .iter()
+        .any(|r| stated(r.record.engine_times.total_ns))
+}
+
+/// Whether no other agent of the run uses the instance.
+fn alone_on_its_instance(scene: &Scene<'_>, agent: &AgentScene<'_>) -> bool {
+    let instance = |agent: &AgentScene<'_>| agent.view.timeline.begin.map(|b| b.instance.clone());
+    let own = instance(agent);
+    let same = scene.agents.iter().filter(|other| instance(other) == own);
+    own.is_some() && same.count() == 1
+}
+
+fn finding(slow: &[(&AgentScene<'_>, &Excess)], grade: Grade) -> CauseFinding {
+    let agents: Vec<_> = slow.iter().map(|(agent, _)| words::id(agent)).collect();
+    let cost: f64 = slow.iter().map(|(_, excess)| excess.excess_ms).sum();
+    let mut evidence: Vec<_> = slow
+        .iter()
+        .map(|(_, excess)| words::excess(excess))
+        .collect();
+    evidence.extend(slow.iter().filter_map(|(agent, excess)| {
+        agent
+            .requests
+            .iter()
+            .any(|r| r.record.client_wait_ns.is_some())
+            .then(|| {
+                words::ms(
+                    format!(
+                        "wait of {}'s own thread for a core, in all",
+                        agent.view.planned.id
+                    ),
+                    client_ms(agent),
+                    Some(excess.excess_ms),
+                    "scheduler statistics of the thread".to_owned(),
+                )
+            })
+    }));
+    let (sentence, settle) = match grade {
+        Grade::Supported => (
+            format!(
+                "{} lost {} between agent and engine: the streams took that much longer than the \
+                 engine's own account of the same requests.",
+                words::agents(&agents),
+                words::duration(cost)
+            ),
+            "put the worker beside its engine, or measure the way with `chimera probe`",
+        ),
+        Grade::Consistent | Grade::NotTested => (
+            format!(
+                "{} waited {} longer for first tokens than alone, on instances that served nobody \
+                 else; the engine states no total to tell the way from its own waits.",
+                words::agents(&agents),
+                words::duration(cost)
+            ),
+            "an engine that states its total time per request (Ollama), or its queue (llama.cpp: \
+             --metrics), tells the two apart",
+        ),
+    };
+    CauseFinding {
+        cause: Cause::Network,
+        grade,
+        agents,
+        cost_ms: Some(cost),
+        evidence,
+        sentence,
+        settle: Some(settle.to_owned()),
+    }
+}

@@ -1,0 +1,64 @@
+//! Slow beyond chance, and no cause has evidence.
+//!
+//! Rule. An agent's part that is beyond chance is explained if a finding with evidence struck that agent
+//! and acts in that part. What is left is said to be unexplained, and names the causes that could not
+//! be tested: one of them may be it.
+
+use super::super::types::{Cause, CauseFinding, Excess, Grade};
+use super::super::view::Scene;
+use super::{acts_in, words};
+
+pub(super) fn test(scene: &Scene<'_>, found: &[CauseFinding]) -> Option<CauseFinding> {
+    let explained = |excess: &Excess| {
+        found.iter().any(|finding| {
+            let struck = finding.agents.is_empty() || finding.agents.contains(&excess.agent);
+            finding.grade != Grade::NotTested
+                && struck
+                && acts_in(finding.cause).contains(&excess.part)
+        })
+    };
+    let left: Vec<&Excess> = scene
+        .agents
+        .iter()
+        .flat_map(|agent| &agent.excess)
+        .filter(|excess| excess.beyond_chance && !explained(excess))
+        .collect();
+    (!left.is_empty()).then_some(())?;
+    let mut agents = Vec::new();
+    for excess in &left {
+        if !agents.contains(&excess.agent) {
+            agents.push(excess.agent.clone());
+        }
+    }
+    let mut parts: Vec<String> = left.iter().map(|excess| excess.part.to_string()).collect();
+    parts.sort();
+    parts.dedup();
+    let untested: Vec<String> = found
+        .iter()
+        .filter(|finding| finding.grade == Grade::NotTested)
+        .map(|finding| finding.cause.to_string())
+        .collect();
+    let cost: f64 = left.iter().map(|excess| excess.excess_ms).sum();
+    Some(CauseFinding {
+        cause: Cause::Unexplained,
+        grade: Grade::Supported,
+        sentence: format!(
+            "{} lost {} in {} beyond what chance does, and no cause has evidence for it.",
+            words::agents(&agents),
+            words::duration(cost),
+            words::list(&parts)
+        ),
+        agents,
+        cost_ms: Some(cost),
+        evidence: left.iter().map(|excess| words::excess(excess)).collect(),
+        settle: Some(if untested.is_empty() {
+            "more runs show whether it comes back; the timeline in report.html shows when it was"
+                .to_owned()
+        } else {
+            format!(
+                "what could not be tested may be it: {}",
+                words::list(&untested)
+            )
+        }),
+    })
+}
