@@ -6,7 +6,7 @@
 //! - [`telemetry`]: logs and spans; [`context`]: trace context across processes
 //! - [`shutdown`]: signals, the tasks of a service, grace periods
 //! - [`bus`]: durable facts on NATS `JetStream`
-//! - [`server`]: a gRPC server with health and reflection
+//! - [`server`]: a gRPC server with health and reflection; [`metrics`]: an endpoint for Prometheus
 //! - [`process`]: children that cannot be left behind; [`nats_server`]: the bus of the local stack
 //! - [`tls`]: the one TLS provider
 //! - [`host`], [`version`]: what this machine and this build are
@@ -21,6 +21,7 @@ pub mod config;
 pub mod context;
 pub mod exit;
 pub mod host;
+pub mod metrics;
 pub mod nats_server;
 pub mod process;
 pub mod server;

@@ -1,5 +1,6 @@
 //! Configuration of the telemetry service.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,15 +11,17 @@ use chimera_runtime::telemetry::LogArgs;
 use serde::{Deserialize, Serialize};
 
 /// Time between two samples, if nobody says otherwise.
-const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
+const DEFAULT_PERIOD: Duration = Duration::from_millis(50);
 /// Shortest period: below it the sampler would measure itself.
 const MIN_PERIOD: Duration = Duration::from_millis(10);
-/// Longest period: batches are one second long.
-const MAX_PERIOD: Duration = Duration::from_secs(1);
+/// Longest period: a batch of a second then has one sample at most.
+const MAX_PERIOD: Duration = Duration::from_secs(10);
 /// PCIe traffic takes 20 ms to measure; below this period it is off unless asked for.
 const MIN_PCIE_PERIOD: Duration = Duration::from_millis(50);
 /// Names of engines, if nobody says otherwise.
 const DEFAULT_ENGINES: [&str; 5] = ["ollama", "llama-server", "llama_server", "vllm", "sglang"];
+/// Where metrics are served, if asked for without an address.
+const METRICS_ADDRESS: &str = "127.0.0.1:9464";
 /// Most names of engines.
 const MAX_ENGINES: usize = 32;
 
@@ -30,7 +33,8 @@ const MAX_ENGINES: usize = 32;
     about = "Samples GPUs, host and engine processes of this node beside the runs",
     after_help = "Examples:\n  \
         gpu-telemetry --nats-url nats://127.0.0.1:4222\n  \
-        gpu-telemetry --period 50ms --engine-name ollama --engine-name my-engine\n  \
+        gpu-telemetry --period 20ms --engine-name ollama --engine-name my-engine\n  \
+        gpu-telemetry --metrics-listen 127.0.0.1:9464\n  \
         gpu-telemetry --nvml-library /usr/lib/wsl/lib/libnvidia-ml.so.1\n\n\
         Without a GPU it says so once and records host and engine processes.\n\
         Every flag is also an environment variable and a key of the TOML file given by --config; \
@@ -45,7 +49,8 @@ pub struct Args {
     /// Name of this node in telemetry [default: the host's name]
     #[arg(long, env = "CHIMERA_TELEMETRY_NODE", value_name = "NAME")]
     pub node: Option<String>,
-    /// Time between two samples, 10ms to 1s [default: 100ms]
+    /// Time between two samples, 10ms to 10s; half the period costs twice the CPU
+    /// (docs/telemetry.md) [default: 50ms]
     #[arg(long, env = "CHIMERA_TELEMETRY_PERIOD", value_name = "DURATION")]
     pub period: Option<DurationText>,
     /// Process whose name begins with this is an engine; repeat, or separate by commas
@@ -64,6 +69,19 @@ pub struct Args {
     /// of 50ms]
     #[arg(long, env = "CHIMERA_TELEMETRY_PCIE", value_name = "BOOL")]
     pub pcie: Option<bool>,
+    /// Whether to name busy processes of others, looked for once a second [default: true]
+    #[arg(long, env = "CHIMERA_TELEMETRY_BUSY_OTHERS", value_name = "BOOL")]
+    pub busy_others: Option<bool>,
+    /// Serve the latest readings for Prometheus at http://ADDRESS/metrics; without an address at
+    /// 127.0.0.1:9464 [default: off]
+    #[arg(
+        long,
+        env = "CHIMERA_TELEMETRY_METRICS_LISTEN",
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        default_missing_value = METRICS_ADDRESS
+    )]
+    pub metrics_listen: Option<String>,
     /// The bus
     #[command(flatten)]
     #[serde(default)]
@@ -87,6 +105,10 @@ pub struct Config {
     pub nvml_library: Option<PathBuf>,
     /// Whether to measure PCIe traffic.
     pub pcie: bool,
+    /// Whether to name busy processes of others.
+    pub busy_others: bool,
+    /// Where to serve metrics. `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl Config {
@@ -99,6 +121,8 @@ impl Config {
             engine_names: DEFAULT_ENGINES.map(String::from).to_vec(),
             nvml_library: None,
             pcie: true,
+            busy_others: true,
+            metrics_listen: None,
         }
     }
 
@@ -142,6 +166,9 @@ impl Config {
         {
             problems.add("nvml_library", format!("{} is no file", library.display()));
         }
+        let metrics_listen = args
+            .metrics_listen
+            .and_then(|address| problems.take("metrics_listen", address.parse()));
         let parts = node.zip(bus);
         let (node, bus) = problems.finish_with(parts)?;
         let config = Self {
@@ -150,6 +177,8 @@ impl Config {
             engine_names,
             nvml_library: args.nvml_library,
             pcie: args.pcie.unwrap_or(period >= MIN_PCIE_PERIOD),
+            busy_others: args.busy_others.unwrap_or(true),
+            metrics_listen,
         };
         Ok((config, bus))
     }
@@ -189,16 +218,35 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_off_and_on_loopback_unless_told_otherwise() {
+        let listen = |args: &[&str]| resolve(args).unwrap().metrics_listen;
+        assert_eq!(listen(&[]), None);
+        assert_eq!(
+            listen(&["--metrics-listen"]),
+            Some(METRICS_ADDRESS.parse().unwrap())
+        );
+        let given = listen(&["--metrics-listen", "0.0.0.0:1"]);
+        assert_eq!(given, Some("0.0.0.0:1".parse().unwrap()));
+    }
+
+    #[test]
     fn every_mistake_is_said_at_once() {
         let text = resolve(&[
             "--node=a.b",
             "--period=5ms",
+            "--metrics-listen=9464",
             "--engine-name=",
             "--nvml-library=/no/such/file",
         ])
         .unwrap_err()
         .to_string();
-        for key in ["node", "period", "engine_names", "nvml_library"] {
+        for key in [
+            "node",
+            "period",
+            "engine_names",
+            "nvml_library",
+            "metrics_listen",
+        ] {
             assert!(text.contains(key), "{key}: {text}");
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chimera_runtime::bus::PublishError;
+use chimera_runtime::server::ServerError;
 use thiserror::Error;
 
 /// Why telemetry ended. What cannot be *measured* never does: it is told in the batches.
@@ -17,6 +18,9 @@ pub enum TelemetryError {
     /// The bus will never take a batch.
     #[error("telemetry cannot be published")]
     Publish(#[source] PublishError),
+    /// The endpoint for metrics could not be opened.
+    #[error("cannot serve metrics (--metrics-listen)")]
+    Metrics(#[source] ServerError),
     /// The last batches were not stored in time.
     #[error("the last telemetry batches were not stored within {0:?} after the stop")]
     GraceExpired(Duration),

@@ -3,16 +3,19 @@
 //!
 //! - [`config`]: flags, environment, file. [`error`]: what stops the service.
 //! - [`probe`]: what is asked of a GPU library, and the contract for absence; [`nvml`]: NVIDIA's.
-//! - `host`, `processes`: Linux `/proc` and the processor clocks of engine processes.
+//! - `host`, `processes`: Linux `/proc`, resctrl and the processor clocks of processes; `proc`: how
+//!   such files are read.
 //! - `sampler`: the sampling thread; `batch`: ticks put together, and the book of gaps.
-//! - [`publish`]: batches to the bus.
+//! - [`publish`]: batches to the bus; `board`: the latest of everything, for Prometheus.
 
 mod batch;
+mod board;
 pub mod config;
 pub mod error;
 mod host;
 pub mod nvml;
 pub mod probe;
+mod proc;
 mod processes;
 pub mod publish;
 mod sampler;
@@ -23,7 +26,8 @@ use std::time::Duration;
 
 use chimera_domain::telemetry::ProbeState;
 use chimera_runtime::bus::Bus;
-use chimera_runtime::clock;
+use chimera_runtime::{clock, metrics, server};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -31,15 +35,17 @@ pub use config::{Args, Config};
 pub use error::TelemetryError;
 
 use batch::Assembler;
+use board::Board;
 use host::HostReader;
 use nvml::NvmlProbe;
 use probe::GpuProbe;
+use proc::Roots;
 use processes::ProcessWatch;
 use publish::{BatchSink, BusSink};
 use sampler::{Losses, RealPace, Sources, sample_until_stopped};
 
 /// Batches that may wait for the bus: two minutes, longer than a restart of the server takes, and
-/// some 4 MB. When it is full, the newest batch is dropped and counted (a gap).
+/// some 10 MB at the usual period. When it is full, the newest batch is dropped and counted (a gap).
 const QUEUE: usize = 120;
 /// How long one batch is offered before it is reported as not stored (and offered again).
 const PUBLISH_LIMIT: Duration = Duration::from_secs(30);
@@ -75,6 +81,17 @@ pub async fn run_with(
 ) -> Result<(), TelemetryError> {
     let (batches, queue) = mpsc::channel(QUEUE);
     let losses = Losses::default();
+    // Before anything is sampled: a port that is taken is told at once.
+    let endpoint = match config.metrics_listen {
+        Some(address) => Some(
+            server::bind(&address.to_string())
+                .await
+                .map_err(TelemetryError::Metrics)?,
+        ),
+        None => None,
+    };
+    let metrics = serve_metrics(endpoint, losses.board.clone());
+    tokio::pin!(metrics);
     let sampler = SamplerThread::start(config, batches, losses.clone())?;
     let publishing = publish::publish_all(queue, sink, losses);
     tokio::pin!(publishing);
@@ -83,6 +100,8 @@ pub async fn run_with(
     let ended = tokio::select! {
         () = shutdown.cancelled() => None,
         result = &mut publishing => Some(result),
+        // Never ends by itself.
+        () = &mut metrics => None,
     };
     let death = sampler.stop(GRACE).await;
     let published = match ended {
@@ -95,6 +114,20 @@ pub async fn run_with(
         Some(words) => Err(TelemetryError::SamplerDied(words)),
         None => published,
     }
+}
+
+/// Serves the board at `endpoint` until it is dropped; without one, waits for that.
+async fn serve_metrics(endpoint: Option<TcpListener>, board: Board) {
+    let Some(listener) = endpoint else {
+        return std::future::pending().await;
+    };
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "metrics are served at /metrics");
+    }
+    metrics::serve(listener, CancellationToken::new(), move || {
+        board.render(clock::mono())
+    })
+    .await;
 }
 
 /// The sampling thread.
@@ -153,9 +186,10 @@ fn sample(
     let period_ns = u64::try_from(config.period.as_nanos()).unwrap_or(u64::MAX);
     let gpus = NvmlProbe::open(config.nvml_library, config.pcie, started);
     announce(&gpus);
+    let roots = Roots::system();
     let mut sources = Sources {
-        host: HostReader::open(),
-        processes: ProcessWatch::new(&config.engine_names),
+        host: HostReader::open(&roots),
+        processes: ProcessWatch::new(roots, &config.engine_names, config.busy_others),
         gpus: Box::new(gpus),
     };
     let mut assembler = Assembler::new(config.node, started, period_ns);

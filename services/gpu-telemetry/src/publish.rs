@@ -76,8 +76,10 @@ async fn publish_one(
     let mut tries: u64 = 0;
     loop {
         let Err(error) = sink.store(batch).await else {
+            losses.board.stored();
             return Ok(());
         };
+        losses.board.publish_failed();
         tries += 1;
         match error {
             // Unknown whether it is stored: the same again, which the server knows by its id.

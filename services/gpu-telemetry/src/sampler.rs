@@ -15,9 +15,10 @@ use chimera_runtime::clock;
 use tokio::sync::mpsc;
 
 use crate::batch::Assembler;
+use crate::board::Board;
 use crate::host::HostReader;
 use crate::probe::{Away, GpuProbe};
-use crate::processes::ProcessWatch;
+use crate::processes::{ProcessReadings, ProcessWatch};
 
 /// Time that one batch spans.
 const BATCH_NS: u64 = 1_000_000_000;
@@ -65,8 +66,12 @@ pub(crate) struct Sources {
 
 impl Sources {
     fn read(&mut self, at: MonoNs, now: impl Fn() -> MonoNs) -> (Sample, Vec<Away>) {
-        let host = self.host.sample();
-        let processes = self.processes.sample(at);
+        let mut host = self.host.sample();
+        let ProcessReadings {
+            processes,
+            busy_others,
+        } = self.processes.sample(at);
+        host.busy_others = busy_others;
         let mut readings = self.gpus.sample(at);
         let took_ns = now().since(at).unwrap_or_default();
         self.gpus.sample_slow(&mut readings.gpus);
@@ -87,7 +92,11 @@ impl Sources {
 ///
 /// Losses of one reason become one gap, so this cannot grow without bound.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Losses(Arc<Mutex<BTreeMap<GapReason, Loss>>>);
+pub(crate) struct Losses {
+    waiting: Arc<Mutex<BTreeMap<GapReason, Loss>>>,
+    /// Where they are shown, with everything else.
+    pub(crate) board: Board,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Loss {
@@ -98,7 +107,8 @@ struct Loss {
 
 impl Losses {
     pub(crate) fn note(&self, (from, to): (MonoNs, MonoNs), reason: GapReason) {
-        let mut losses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.board.lost(reason);
+        let mut losses = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let loss = losses.entry(reason).or_insert(Loss {
             from,
             to,
@@ -110,14 +120,15 @@ impl Losses {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0
+        self.waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .is_empty()
     }
 
     fn take(&self) -> Vec<Gap> {
-        let losses = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let losses =
+            std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         losses
             .into_iter()
             .map(|(reason, loss)| Gap {
@@ -149,7 +160,11 @@ pub(crate) fn sample_until_stopped(
             hand_over(pace, sources, assembler, out, losses);
             batch_ends = next_on_grid(batch_ends, BATCH_NS, now);
         }
-        deadline = next_on_grid(deadline, period_ns, pace.reading().mono_ns);
+        let next = next_on_grid(deadline, period_ns, pace.reading().mono_ns);
+        losses
+            .board
+            .ticked(next.since(deadline).unwrap_or_default() / period_ns.max(1));
+        deadline = next;
     }
     hand_over(pace, sources, assembler, out, losses);
 }
@@ -189,9 +204,14 @@ fn hand_over(
     for gap in losses.take() {
         assembler.gap(gap);
     }
-    let mut probes = vec![sources.host.status(), sources.processes.status()];
+    let mut probes = vec![
+        sources.host.status(sources.processes.no_busy_others()),
+        sources.processes.status(),
+    ];
     probes.extend(sources.gpus.status());
-    place.send(assembler.close(pace.reading(), sources.gpus.facts().to_vec(), probes));
+    let batch = assembler.close(pace.reading(), sources.gpus.facts().to_vec(), probes);
+    losses.board.show(&batch);
+    place.send(batch);
 }
 
 #[cfg(test)]

@@ -1,3 +1,7 @@
+use std::fs;
+use std::path::Path;
+
+use super::cpu::Ticks;
 use super::*;
 
 const BEFORE: &str = "cpu  100 10 50 1000 40 5 5 20 7 0\n\
@@ -72,7 +76,7 @@ fn small_files_are_read() {
 
 #[test]
 fn this_host_is_read() {
-    let mut host = HostReader::open();
+    let mut host = HostReader::open(&Roots::system());
     let first = host.sample();
     assert_eq!(
         first.cpu_busy_fraction, None,
@@ -93,13 +97,85 @@ fn this_host_is_read() {
     assert!(second.cpu_busy_core_seconds >= first.cpu_busy_core_seconds);
 }
 
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn missing(host: &HostReader) -> Vec<(TelemetryField, Absence)> {
+    let ProbeState::Measured { missing } = host.status(None).state else {
+        panic!("the host is always measured");
+    };
+    missing.into_iter().map(|m| (m.field, m.reason)).collect()
+}
+
 #[test]
-fn a_file_larger_than_the_room_is_read_whole() {
+fn a_whole_host_is_read_from_its_files() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("large");
-    std::fs::write(&path, "x".repeat(FIRST_ROOM * 3)).unwrap();
-    let mut file = ProcFile::open(&path).unwrap();
-    assert_eq!(file.read().unwrap().len(), FIRST_ROOM * 3);
-    std::fs::write(&path, "y").unwrap();
-    assert_eq!(file.read().unwrap(), "y", "and again from its beginning");
+    let root = folder.path();
+    let stat =
+        format!("{BEFORE}btime 1\nprocesses 9\nprocs_running 3\nprocs_blocked 0\nsoftirq 9 1 2\n");
+    write(root, "proc/stat", &stat);
+    write(root, "proc/meminfo", "MemTotal: 4 kB\nMemAvailable: 1 kB\n");
+    write(root, "proc/loadavg", "1.50 1 1 2/3 4\n");
+    for (kind, total) in [("cpu", 1_000_000), ("memory", 2_000_000), ("io", 3_500_000)] {
+        write(
+            root,
+            &format!("proc/pressure/{kind}"),
+            &format!("some avg10=1.00 avg60=0.00 avg300=0.00 total={total}\n"),
+        );
+    }
+    let bytes = "sys/fs/resctrl/mon_data/mon_L3_00/mbm_total_bytes";
+    write(root, bytes, "1000\n");
+
+    let mut host = HostReader::open(&Roots::below(root));
+    let first = host.sample();
+    assert_eq!(first.tasks_runnable, Some(3));
+    assert_eq!(first.context_switches, Some(7));
+    assert_eq!(first.cpu_pressure_some_seconds, Some(1.0));
+    assert_eq!(first.memory_pressure_some_seconds, Some(2.0));
+    assert_eq!(first.io_pressure_some_seconds, Some(3.5));
+    assert_eq!(missing(&host), []);
+    write(root, bytes, "4000\n");
+    let second = host.sample();
+    let moved = second.memory_traffic_bytes.unwrap() - first.memory_traffic_bytes.unwrap();
+    assert_eq!(moved, 3000);
+}
+
+#[test]
+fn a_host_without_its_files_says_what_is_missing_and_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut host = HostReader::open(&Roots::below(folder.path()));
+    assert_eq!(host.sample(), HostSample::default());
+    assert_eq!(
+        missing(&host),
+        [
+            (TelemetryField::Cpu, Absence::Unreadable),
+            (TelemetryField::Memory, Absence::Unreadable),
+            (TelemetryField::Load, Absence::Unreadable),
+            (TelemetryField::Pressure, Absence::Unreadable),
+            (TelemetryField::MemoryTraffic, Absence::NotSupported),
+        ]
+    );
+    let status = host.status(Some(Absence::Disabled));
+    let ProbeState::Measured { missing } = status.state else {
+        panic!("{status:?}");
+    };
+    assert_eq!(
+        missing.last().map(|m| (m.field, m.reason)),
+        Some((TelemetryField::BusyOthers, Absence::Disabled))
+    );
+}
+
+#[test]
+fn tasks_are_counted_where_the_kernel_counts_them() {
+    assert_eq!(Tasks::parse(AFTER), Tasks::default());
+    assert_eq!(
+        Tasks::parse("intr 1 2\nctxt 12\nprocs_running 2\n"),
+        Tasks {
+            switches: Some(12),
+            runnable: Some(2)
+        }
+    );
 }

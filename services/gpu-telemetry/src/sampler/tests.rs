@@ -6,6 +6,7 @@ use chimera_domain::units::BootId;
 
 use super::*;
 use crate::probe::GpuReadings;
+use crate::proc::Roots;
 
 const PERIOD: u64 = 100_000_000;
 const START: u64 = 5_000_000_000;
@@ -113,8 +114,8 @@ impl GpuProbe for FakeProbe {
 fn batches(mut pace: Driven, probe: FakeProbe, room: usize) -> Vec<TelemetryBatch> {
     let (out, mut taken) = mpsc::channel(room);
     let mut sources = Sources {
-        host: HostReader::open(),
-        processes: ProcessWatch::new(&[]),
+        host: HostReader::open(&Roots::system()),
+        processes: ProcessWatch::new(Roots::system(), &[], false),
         gpus: Box::new(probe),
     };
     let mut assembler = Assembler::new(NodeId::try_new("n1").unwrap(), MonoNs(START), PERIOD);
@@ -202,8 +203,8 @@ fn a_full_queue_drops_counts_and_tells() {
     let losses = Losses::default();
     let mut assembler = Assembler::new(NodeId::try_new("n1").unwrap(), MonoNs(START), PERIOD);
     let mut sources = Sources {
-        host: HostReader::open(),
-        processes: ProcessWatch::new(&[]),
+        host: HostReader::open(&Roots::system()),
+        processes: ProcessWatch::new(Roots::system(), &[], false),
         gpus: Box::new(FakeProbe::new(0..0)),
     };
     let mut pace = Driven::new(30, &[]);
