@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chimera_domain::ids::NodeId;
 use chimera_domain::telemetry::series::MAX_SPACING_PERIODS;
 use chimera_domain::telemetry::{
-    Gap, GapReason, GpuFacts, ProbeStatus, Sample, Source, TelemetryBatch,
+    Gap, GapReason, GpuError, GpuFacts, ProbeStatus, Sample, Source, TelemetryBatch,
 };
 use chimera_domain::units::{ClockReading, MonoNs};
 
@@ -25,6 +25,7 @@ pub(crate) struct Assembler {
     open: BTreeMap<Source, Open>,
     samples: Vec<Sample>,
     gaps: Vec<Gap>,
+    gpu_errors: Vec<GpuError>,
 }
 
 #[derive(Debug)]
@@ -58,6 +59,7 @@ impl Assembler {
             open: BTreeMap::new(),
             samples: Vec::new(),
             gaps: Vec::new(),
+            gpu_errors: Vec::new(),
         }
     }
 
@@ -114,6 +116,11 @@ impl Assembler {
         self.samples.push(sample);
     }
 
+    /// Takes errors that GPUs reported.
+    pub(crate) fn gpu_errors(&mut self, errors: Vec<GpuError>) {
+        self.gpu_errors.extend(errors);
+    }
+
     /// Takes a gap that someone else noticed.
     pub(crate) fn gap(&mut self, gap: Gap) {
         self.gaps.push(gap);
@@ -145,11 +152,12 @@ impl Assembler {
             probes,
             samples: std::mem::take(&mut self.samples),
             gaps,
-            gpu_errors: Vec::new(),
+            gpu_errors: std::mem::take(&mut self.gpu_errors),
         }
     }
 
-    /// Forgets the batch; the span that is then unknown. Absences that go on are told from `now` on.
+    /// Forgets the batch, but not the errors of GPUs: they are rare and told by the next one. Gives
+    /// the span that is then unknown. Absences that go on are told from `now` on.
     pub(crate) fn discard(&mut self, now: MonoNs) -> (MonoNs, MonoNs) {
         self.tell_open(now);
         let span = span(&self.samples, &self.gaps, self.period_ns, now);

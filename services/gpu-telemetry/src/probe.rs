@@ -1,7 +1,7 @@
 //! What the sampler asks of whatever knows the GPUs. A trait because tests drive the sampler with a
 //! probe that knows its own truth.
 
-use chimera_domain::telemetry::{GapReason, GpuFacts, GpuSample, ProbeStatus, Source};
+use chimera_domain::telemetry::{GapReason, GpuError, GpuFacts, GpuSample, ProbeStatus, Source};
 use chimera_domain::units::MonoNs;
 
 /// Reads GPUs.
@@ -38,6 +38,8 @@ pub struct GpuReadings {
     pub gpus: Vec<GpuSample>,
     /// GPUs that should have been, and were not.
     pub away: Vec<Away>,
+    /// Errors that GPUs reported since the tick before, in order of time.
+    pub errors: Vec<GpuError>,
 }
 
 /// A source that should have been read at this tick.

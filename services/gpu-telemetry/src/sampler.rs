@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chimera_domain::telemetry::{Gap, GapReason, Sample, Source, TelemetryBatch};
+use chimera_domain::telemetry::{Gap, GapReason, GpuError, Sample, Source, TelemetryBatch};
 use chimera_domain::units::{ClockReading, MonoNs};
 use chimera_runtime::clock;
 use tokio::sync::mpsc;
@@ -65,7 +65,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    fn read(&mut self, at: MonoNs, now: impl Fn() -> MonoNs) -> (Sample, Vec<Away>) {
+    fn read(&mut self, at: MonoNs, now: impl Fn() -> MonoNs) -> (Sample, Vec<Away>, Vec<GpuError>) {
         let mut host = self.host.sample();
         let ProcessReadings {
             processes,
@@ -84,6 +84,7 @@ impl Sources {
                 gpus: readings.gpus,
             },
             readings.away,
+            readings.errors,
         )
     }
 }
@@ -154,8 +155,9 @@ pub(crate) fn sample_until_stopped(
     let mut deadline = pace.reading().mono_ns;
     let mut batch_ends = deadline.plus(BATCH_NS);
     while let Some(now) = pace.wait_until(deadline) {
-        let (sample, away) = sources.read(now, || pace.reading().mono_ns);
+        let (sample, away, errors) = sources.read(now, || pace.reading().mono_ns);
         assembler.tick(sample, away);
+        assembler.gpu_errors(errors);
         if now.plus(period_ns) >= batch_ends {
             hand_over(pace, sources, assembler, out, losses);
             batch_ends = next_on_grid(batch_ends, BATCH_NS, now);

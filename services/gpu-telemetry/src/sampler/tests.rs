@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chimera_domain::ids::NodeId;
 use chimera_domain::telemetry::{GpuFacts, GpuSample, GpuUuid, ProbeStatus};
@@ -74,7 +75,7 @@ impl FakeProbe {
 }
 
 impl GpuProbe for FakeProbe {
-    fn sample(&mut self, _now: MonoNs) -> GpuReadings {
+    fn sample(&mut self, now: MonoNs) -> GpuReadings {
         let away = self.away.contains(&self.tick);
         self.tick += 1;
         let uuid = self.facts[0].uuid.clone();
@@ -88,11 +89,17 @@ impl GpuProbe for FakeProbe {
             return GpuReadings {
                 gpus: Vec::new(),
                 away: vec![lost],
+                errors: Vec::new(),
             };
         }
         GpuReadings {
             gpus: vec![GpuSample::unmeasured(uuid)],
             away: Vec::new(),
+            errors: vec![GpuError {
+                at: now,
+                uuid: self.facts[0].uuid.clone(),
+                xid: u64::from(self.tick),
+            }],
         }
     }
 
@@ -160,6 +167,9 @@ fn ten_ticks_a_second_make_one_batch_and_the_rest_follows_the_stop() {
         "slow readings are added"
     );
     assert_eq!(batches[0].probes.len(), 2, "host and processes");
+    let errors =
+        |batch: &TelemetryBatch| batch.gpu_errors.iter().map(|e| e.xid).collect::<Vec<_>>();
+    assert_eq!(errors(&batches[2]), [21, 22, 23], "each error is told once");
 }
 
 #[test]
@@ -237,6 +247,90 @@ fn a_full_queue_drops_counts_and_tells() {
     assert_eq!(full.from.0 - START, 900_000_000);
     assert_eq!(full.to.0 - START, 2_900_000_000);
     assert_eq!(batch.seq, 2, "what was never sent has no number");
+}
+
+/// A clock that goes on while a probe reads.
+#[derive(Clone)]
+struct Clock(Arc<AtomicU64>, u32);
+
+impl Pace for Clock {
+    fn wait_until(&mut self, deadline: MonoNs) -> Option<MonoNs> {
+        self.1 = self.1.checked_sub(1)?;
+        let now = self.0.fetch_max(deadline.0, Ordering::Relaxed);
+        Some(MonoNs(now.max(deadline.0)))
+    }
+
+    fn reading(&self) -> ClockReading {
+        ClockReading {
+            boot_id: BootId("b".to_owned()),
+            mono_ns: MonoNs(self.0.load(Ordering::Relaxed)),
+            wall_unix_ns: 0,
+        }
+    }
+}
+
+/// A probe that takes long at some ticks: (tick, how long).
+struct SlowProbe(FakeProbe, Arc<AtomicU64>, Vec<(u32, u64)>);
+
+impl GpuProbe for SlowProbe {
+    fn sample(&mut self, now: MonoNs) -> GpuReadings {
+        let tick = self.0.tick;
+        let took = self.2.iter().find(|(slow, _)| *slow == tick);
+        self.1
+            .fetch_add(took.map_or(1_000_000, |(_, ns)| *ns), Ordering::Relaxed);
+        self.0.sample(now)
+    }
+
+    fn sample_slow(&mut self, gpus: &mut [GpuSample]) {
+        self.0.sample_slow(gpus);
+    }
+
+    fn facts(&self) -> &[GpuFacts] {
+        self.0.facts()
+    }
+
+    fn status(&self) -> Vec<ProbeStatus> {
+        self.0.status()
+    }
+}
+
+#[test]
+fn a_reading_that_overruns_its_tick_leaves_ticks_out_and_none_pile_up() {
+    let now = Arc::new(AtomicU64::new(START));
+    // Tick 2 takes 3.5 periods, tick 4 a little more than one.
+    let slow = vec![(2, 350_000_000), (4, 110_000_000)];
+    let mut sources = Sources {
+        host: HostReader::open(&Roots::system()),
+        processes: ProcessWatch::new(Roots::system(), &[], false),
+        gpus: Box::new(SlowProbe(FakeProbe::new(0..0), Arc::clone(&now), slow)),
+    };
+    let (out, mut taken) = mpsc::channel(9);
+    let mut assembler = Assembler::new(NodeId::try_new("n1").unwrap(), MonoNs(START), PERIOD);
+    let losses = Losses::default();
+    sample_until_stopped(
+        &mut Clock(Arc::clone(&now), 6),
+        &mut sources,
+        &mut assembler,
+        PERIOD,
+        &out,
+        &losses,
+    );
+    let batch = taken.try_recv().unwrap();
+    assert_eq!(instants(&batch), [0, 100, 200, 600, 700, 900]);
+    assert_eq!(batch.samples[2].took_ns, 350_000_000);
+    // One gap, where two samples are more than two periods apart.
+    let gaps: Vec<_> = batch
+        .gaps
+        .iter()
+        .map(|gap| (gap.from.0 - START, gap.to.0 - START, gap.reason))
+        .collect();
+    assert_eq!(gaps, [(200_000_000, 600_000_000, GapReason::Stalled)]);
+    let text = losses.board.render(MonoNs(now.load(Ordering::Relaxed)));
+    assert!(
+        text.contains("chimera_telemetry_missed_ticks_total 4.0"),
+        "{text}"
+    );
+    assert!(text.contains("chimera_telemetry_ticks_total 6.0"), "{text}");
 }
 
 #[test]

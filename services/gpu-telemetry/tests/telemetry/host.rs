@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use chimera_domain::telemetry::{Series, Source};
+use chimera_domain::telemetry::{ProcessPart, Series, Source};
 
 use crate::service::{collect, config};
 
@@ -109,4 +109,49 @@ async fn an_engine_is_found_and_charged_for_what_it_burns() {
         assert!((cores.unwrap() - burnt / seconds).abs() < 1e-6);
     }
     burner.child.kill().unwrap();
+}
+
+/// A shell that burns CPU under no engine's name until it is dropped.
+struct Stranger(Child);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_stranger_is_named_and_we_are_not() {
+    let child = Command::new("/bin/sh")
+        .args(["-c", "while :; do :; done"])
+        .spawn()
+        .unwrap();
+    let stranger = Stranger(child);
+    let pid = stranger.0.id();
+    let (batches, ()) = collect(config(), tokio::time::sleep(Duration::from_millis(2500))).await;
+    drop(stranger);
+    let samples: Vec<_> = batches.iter().flat_map(|batch| &batch.samples).collect();
+    let named: Vec<_> = samples
+        .iter()
+        .flat_map(|sample| sample.host.busy_others.iter().flatten())
+        .collect();
+    let own = std::process::id();
+    assert!(named.iter().all(|other| other.pid != own), "{named:?}");
+    let seen = named.iter().find(|other| other.pid == pid);
+    // Where ten others are busier, five of them are named.
+    let crowded = samples
+        .iter()
+        .filter_map(|sample| sample.host.busy_others.as_ref())
+        .any(|others| others.len() == chimera_domain::telemetry::MAX_BUSY_OTHERS);
+    assert!(
+        seen.is_some_and(|other| other.cores_used >= 0.1) || crowded,
+        "{named:?}"
+    );
+    assert!(
+        samples
+            .iter()
+            .flat_map(|sample| &sample.processes)
+            .any(|process| { process.pid == own && process.part == ProcessPart::Harness })
+    );
 }

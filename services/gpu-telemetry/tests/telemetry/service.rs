@@ -133,14 +133,119 @@ async fn without_a_gpu_the_host_is_recorded_all_the_same() {
     );
 }
 
-/// Prints what sampling costs: CPU time of this whole process (sampling, collecting, the fake driver)
-/// per second of wall time.
+/// What the endpoint at `address` answers, once it is there.
+async fn scrape(address: std::net::SocketAddr) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    for _ in 0..100 {
+        let Ok(mut stream) = tokio::net::TcpStream::connect(address).await else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        return answer;
+    }
+    panic!("nobody listens at {address}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, 22 s: run with --ignored --nocapture"]
+async fn readings_are_served_for_prometheus() {
+    let driver = FakeDriver::new(&script(0, &[gpu("GPU-1", &json!({}))]));
+    // A free port, as nearly as one can know it beforehand.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let config = Config {
+        nvml_library: Some(driver.library()),
+        metrics_listen: Some(address),
+        ..config()
+    };
+    let (_, answer) = collect(config, async {
+        let mut answer = scrape(address).await;
+        // The first batch is closed after a second.
+        for _ in 0..100 {
+            if answer.contains("DCGM_FI_DEV_GPU_UTIL{") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            answer = scrape(address).await;
+        }
+        answer
+    })
+    .await;
+    assert!(answer.contains("UUID=\"GPU-1\""), "{answer}");
+    assert!(
+        answer.contains("chimera_host_memory_size_bytes "),
+        "{answer}"
+    );
+    assert!(answer.contains("part=\"harness\""), "{answer}");
+    assert!(answer.ends_with("# EOF\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_port_for_metrics_that_is_taken_stops_the_service_at_once() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = Config {
+        metrics_listen: Some(taken.local_addr().unwrap()),
+        ..config()
+    };
+    let error = run_with(config, Collector::default(), CancellationToken::new())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("--metrics-listen"), "{error}");
+}
+
+/// Engines that do nothing, for as long as this lives.
+struct Engines {
+    children: Vec<std::process::Child>,
+    _folder: tempfile::TempDir,
+}
+
+impl Engines {
+    fn start(count: usize, threads: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = folder.path().join("ollama-under-test");
+        std::os::unix::fs::symlink("/usr/bin/python3", &engine).unwrap();
+        let idle = format!(
+            "import threading, time\nfor _ in range({}): \
+             threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\ntime.sleep(600)",
+            threads - 1
+        );
+        let start = |_| {
+            std::process::Command::new(&engine)
+                .args(["-c", &idle])
+                .spawn()
+                .unwrap()
+        };
+        Self {
+            children: (0..count).map(start).collect(),
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+/// Prints what sampling costs: CPU time of this whole process (sampling, collecting, the fake driver)
+/// per second of wall time, with four engines of 16 threads each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, 36 s, needs /usr/bin/python3: run with --ignored --nocapture"]
 async fn what_sampling_costs() {
+    let _engines = Engines::start(4, 16);
     let driver = FakeDriver::new(&script(0, &[gpu("GPU-1", &json!({}))]));
     for library in [None, Some(driver.library())] {
-        for period in [100, 50] {
+        for period in [100, 50, 10] {
             let config = Config {
                 nvml_library: library.clone(),
                 period: Duration::from_millis(period),
