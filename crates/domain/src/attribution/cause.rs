@@ -5,23 +5,37 @@
 //! `unexplained`, which is tested last.
 
 mod client_overload;
+mod cpu_offload;
+mod foreign_process;
+mod host_cpu;
 mod length_imbalance;
 mod network;
 mod queueing;
+mod readings;
 mod reload;
+mod shared_device;
+mod throttle;
 mod unexplained;
+mod vram_pressure;
 mod words;
 
 use super::types::{Cause, CauseFinding, Grade, Part};
-use super::view::Scene;
+use super::view::{AgentScene, Scene};
 
 /// The test of one cause.
 type Test = fn(&Scene<'_>) -> Option<CauseFinding>;
 
 /// All but `unexplained`, in the order of [`Cause::ALL`].
-const TESTS: [Test; 5] = [
+const TESTS: [Test; 12] = [
     reload::test,
     queueing::test,
+    cpu_offload::test,
+    vram_pressure::test,
+    shared_device::bandwidth,
+    shared_device::compute,
+    throttle::test,
+    host_cpu::test,
+    foreign_process::test,
     client_overload::test,
     network::test,
     length_imbalance::test,
@@ -52,8 +66,8 @@ fn acts_in(cause: Cause) -> &'static [Part] {
         | Cause::ComputeContention
         | Cause::ThermalOrPowerThrottle
         | Cause::BandwidthContention
-        | Cause::ForeignProcess
-        | Cause::VramPressure => &[Part::Prefill, Part::Decode, Part::Stall],
+        | Cause::ForeignProcess => &[Part::Prefill, Part::Decode, Part::Stall],
+        Cause::VramPressure => &[Part::Prefill, Part::Decode, Part::Stall, Part::Unsplit],
         // Whoever takes the cores slows engines, the way to them and the client alike.
         Cause::HostCpu => &[
             Part::Client,
@@ -69,3 +83,9 @@ fn acts_in(cause: Cause) -> &'static [Part] {
     }
 }
 
+/// What an agent lost in these parts beyond chance, ms. `None`: nothing.
+fn slow_ms(agent: &AgentScene<'_>, parts: &[Part]) -> Option<f64> {
+    let slow = parts.iter().filter_map(|part| agent.slow_in(*part));
+    let lost: Vec<f64> = slow.map(|excess| excess.excess_ms).collect();
+    (!lost.is_empty()).then(|| lost.iter().sum())
+}

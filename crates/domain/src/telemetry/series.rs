@@ -153,6 +153,14 @@ impl<'a> Series<'a> {
     /// began or ended in between has used an unknown part.
     #[must_use]
     pub fn tree_cores_used(&self, pid: u32, from: MonoNs, to: MonoNs) -> Option<f64> {
+        let tree = self.tree(pid, from, to);
+        let used = tree.iter().map(|pid| self.cpu_cores_used(*pid, from, to));
+        used.sum()
+    }
+
+    /// A process and all engine processes seen below it from `from` to `to`.
+    #[must_use]
+    pub fn tree(&self, pid: u32, from: MonoNs, to: MonoNs) -> BTreeSet<u32> {
         let engines = |p: &&ProcessSample| p.part == ProcessPart::Engine;
         let inside = || {
             let samples = self.between(from, to).iter();
@@ -168,8 +176,18 @@ impl<'a> Series<'a> {
                 break;
             }
         }
-        let used = tree.iter().map(|pid| self.cpu_cores_used(*pid, from, to));
-        used.sum()
+        tree
+    }
+
+    /// What a cumulative counter of the samples counted from `from` to `to`.
+    ///
+    /// *Undefined when* the interval is empty, the counter was not read within two periods around
+    /// either end, or it began anew in between.
+    pub fn counted<F>(&self, from: MonoNs, to: MonoNs, counter: F) -> Option<f64>
+    where
+        F: Fn(&'a Sample) -> Option<f64>,
+    {
+        self.used(from, to, counter).map(|(used, _, _)| used)
     }
 
     /// Cores that all processes of the host kept busy from `from` to `to`, on average.

@@ -1,0 +1,103 @@
+//! Clocks were held down by heat or power.
+//!
+//! Rule. The driver names heat or power as the reason in more of the samples than alone, the clock of
+//! the processors was lower than alone, and prefill or decode was slow beyond chance.
+
+use super::super::types::{Cause, CauseFinding, Evidence, Grade, Part};
+use super::super::view::{AgentScene, Scene};
+use super::readings::{Readings, gpu_unread};
+use super::{slow_ms, words};
+use crate::ids::AgentId;
+
+/// The reason must be named in this much more of the samples than alone.
+const MORE_OFTEN: f64 = 0.2;
+
+/// The clock must be lower than alone by this part: a step of 15 MHz is less.
+const LOWER: f64 = 0.03;
+
+pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
+    let (mut agents, mut evidence, mut cost) = (Vec::new(), Vec::new(), 0.0);
+    let mut blind = Vec::new();
+    for agent in &scene.agents {
+        let Some(slow) = slow_ms(agent, &[Part::Prefill, Part::Decode, Part::Stall]) else {
+            continue;
+        };
+        if gpu_unread(&agent.view) {
+            blind.push(words::id(agent));
+        }
+        let Some(found) = held_down(agent) else {
+            continue;
+        };
+        agents.push(words::id(agent));
+        evidence.extend(found);
+        cost += slow;
+    }
+    if agents.is_empty() && !blind.is_empty() {
+        return Some(not_tested(blind));
+    }
+    (!agents.is_empty()).then(|| CauseFinding {
+        cause: Cause::ThermalOrPowerThrottle,
+        grade: Grade::Supported,
+        sentence: format!(
+            "the GPU of {} was held below its clock by heat or power.",
+            words::agents(&agents)
+        ),
+        agents,
+        cost_ms: Some(cost),
+        evidence,
+        settle: Some(
+            "cool the GPU, raise its power limit, or let it rest between runs (`cool_down_s`)"
+                .to_owned(),
+        ),
+    })
+}
+
+fn not_tested(agents: Vec<AgentId>) -> CauseFinding {
+    CauseFinding {
+        cause: Cause::ThermalOrPowerThrottle,
+        grade: Grade::NotTested,
+        sentence: format!(
+            "whether heat or power held the GPU of {} down is not known, nor what else used it: no \
+             telemetry of it covers the run.",
+            words::agents(&agents)
+        ),
+        agents,
+        cost_ms: None,
+        evidence: Vec::new(),
+        settle: Some("run gpu-telemetry on the host of the engines".to_owned()),
+    }
+}
+
+fn held_down(agent: &AgentScene<'_>) -> Option<Vec<Evidence>> {
+    let readings = Readings::of(&agent.view)?;
+    let gpu = readings.gpu().filter(|gpu| gpu.is_covered())?;
+    let solo = Readings::of(agent.solo.as_ref()?)?;
+    let solo_gpu = solo.gpu().filter(|gpu| gpu.is_covered())?;
+    let (share, reasons) = gpu.held_down()?;
+    let (alone, _) = solo_gpu.held_down()?;
+    let (clock, clock_alone) = (gpu.clock()?, solo_gpu.clock()?);
+    (share - alone > MORE_OFTEN && clock < (1.0 - LOWER) * clock_alone).then_some(())?;
+    let who = &agent.view.planned.id;
+    let names: Vec<String> = reasons
+        .iter()
+        .map(|reason| reason.as_str().to_owned())
+        .collect();
+    Some(vec![
+        words::plain(
+            format!(
+                "part of the samples in which {} held {who}'s GPU down",
+                words::list(&names)
+            ),
+            share,
+            Some(alone),
+            readings.source(),
+        ),
+        Evidence {
+            what: format!("clock of {who}'s GPU while it worked"),
+            value: clock,
+            unit: "MHz".to_owned(),
+            against: Some(clock_alone),
+            source: readings.source(),
+        },
+    ])
+}
