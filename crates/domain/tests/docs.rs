@@ -29,6 +29,12 @@ fn every_figure_of_a_report_is_explained() {
         "TopologyArm",
         "TopologyPair",
         "Difference",
+        "Attribution",
+        "Decomposition",
+        "AgentTime",
+        "Parts",
+        "Excess",
+        "CauseFinding",
     ] {
         for (name, property) in schema["$defs"][part]["properties"].as_object().unwrap() {
             let known = METRICS.contains(&format!("`{name}`"));

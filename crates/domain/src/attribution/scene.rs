@@ -104,6 +104,7 @@ fn attribution(scene: &Scene<'_>) -> Attribution {
         tr110_contention: scene
             .run
             .tr110_speedup
+            .filter(|_| scene.test.agents.len() > 1)
             .map(|speedup| speedup < TR110_CONTENTION_SPEEDUP),
     }
 }

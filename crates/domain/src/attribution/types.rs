@@ -342,7 +342,8 @@ pub struct Attribution {
     pub excess: Vec<Excess>,
     /// What was found, the costliest first; then what could not be tested.
     pub causes: Vec<CauseFinding>,
-    /// TR110's rule on the same run: whether its speed-up is below 1.5. `null`: no speed-up.
+    /// TR110's rule on the same run: whether its speed-up is below 1.5. `null`: no speed-up, or one
+    /// agent.
     pub tr110_contention: Option<bool>,
 }
 

@@ -12,7 +12,7 @@
 //! longer by factors; a smaller one in milliseconds. s is the larger of the agent's own spread and that
 //! pooled over the differently configured agents of the test, with the pooled degrees of freedom: on
 //! one machine they are shaken alike, and where one is shaken more, its own spread counts. The p values
-//! of a run are adjusted by Holm, over all agents and parts. An excess counts if its adjusted p is below
+//! of a run are adjusted by Holm, over all agents and all parts that took any time. An excess counts if its adjusted p is below
 //! [`FALSE_ALARM_RATE`] and it is above the floor.
 //!
 //! Non-goals: no pairing with the solo leg of the same run (that would need to know how one run's
@@ -182,6 +182,12 @@ impl Cell<'_> {
         if self.by_factor { value.ln() } else { value }
     }
 
+    /// Whether there is anything that could be too much: a part that takes no time, such as the queue
+    /// of an instance without other agents, is no test, and must not make the others stricter.
+    fn may_be_slow(&self) -> bool {
+        self.together > 0.0
+    }
+
     fn samples(&self) -> Vec<f64> {
         self.alone.iter().map(|value| self.placed(*value)).collect()
     }
@@ -206,11 +212,13 @@ pub(super) fn compare<'a>(
         .flat_map(|(agent, requests)| cells(test, alone, agent, requests))
         .collect();
     let p: Vec<Option<f64>> = cells.iter().map(|cell| chance(cell, &cells)).collect();
-    let tested: Vec<f64> = p.iter().copied().flatten().collect();
+    let family = cells.iter().zip(&p).filter(|(cell, _)| cell.may_be_slow());
+    let tested: Vec<f64> = family.filter_map(|(_, p)| *p).collect();
     let mut adjusted = holm(&tested).into_iter();
     let mut found: Vec<Excess> = Vec::with_capacity(cells.len());
     for (cell, p) in cells.iter().zip(p) {
         let significant = p
+            .filter(|_| cell.may_be_slow())
             .and_then(|_| adjusted.next())
             .is_some_and(|p| p < FALSE_ALARM_RATE);
         let usual = mean(&cell.alone).unwrap_or(0.0);

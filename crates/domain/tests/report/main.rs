@@ -6,6 +6,7 @@
     reason = "tests: a panic is the failure"
 )]
 
+mod attribution;
 mod files;
 mod golden;
 mod html;
