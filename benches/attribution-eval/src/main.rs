@@ -46,7 +46,7 @@ struct Args {
     repeats: u32,
     /// One cause alone, and nothing else: neither pairs nor clean runs. `none`: clean runs alone.
     #[arg(long, value_parser = cause)]
-    cause: Option<Option<Cause>>,
+    cause: Option<Only>,
     /// Print the evidence of every run, not of the worst alone.
     #[arg(long)]
     explain: bool,
@@ -74,7 +74,7 @@ fn main() -> anyhow::Result<ExitCode> {
             .map_or_else(Strength::all, |strength| vec![strength]),
         repeats: args.repeats,
         clean_runs: args.clean_runs,
-        only: args.cause,
+        only: args.cause.map(|Only(cause)| cause),
     };
     let mut score = Score::new(args.seed);
     for part in suite::parts() {
@@ -121,13 +121,17 @@ fn strength(text: &str) -> Result<Strength, String> {
     })
 }
 
-fn cause(text: &str) -> Result<Option<Cause>, String> {
+/// A cause, or `None`: none of them.
+#[derive(Debug, Clone, Copy)]
+struct Only(Option<Cause>);
+
+fn cause(text: &str) -> Result<Only, String> {
     if text == "none" {
-        return Ok(None);
+        return Ok(Only(None));
     }
     let known = chimera_testkit::simulated::causes();
     let found = known.iter().find(|cause| cause.as_str() == text);
-    found.map(|cause| Some(*cause)).ok_or_else(|| {
+    found.map(|cause| Only(Some(*cause))).ok_or_else(|| {
         let names: Vec<&str> = known.iter().map(|cause| cause.as_str()).collect();
         format!("take none, {}", names.join(", "))
     })

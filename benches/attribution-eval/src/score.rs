@@ -42,6 +42,16 @@ impl Tally {
     }
 }
 
+/// How the runs of a case were named.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Named {
+    pub(crate) runs: u32,
+    /// Runs that were named exactly as they were.
+    pub(crate) exact: u32,
+    pub(crate) missed: BTreeMap<Cause, u32>,
+    pub(crate) wrong: BTreeMap<Cause, u32>,
+}
+
 /// What is known so far.
 #[derive(Debug)]
 pub(crate) struct Score {
@@ -50,7 +60,7 @@ pub(crate) struct Score {
     pairs: BTreeMap<Cause, Tally>,
     /// By what acted alone (`none` too), how often each was named.
     confusion: BTreeMap<String, BTreeMap<String, u32>>,
-    by_strength: BTreeMap<String, (u32, u32)>,
+    cases: BTreeMap<String, Named>,
     runs: BTreeMap<&'static str, u32>,
     alarms: u32,
     worst: Vec<Seen>,
@@ -77,8 +87,8 @@ pub(crate) struct Outcome {
     pub(crate) pair_runs: u32,
     pub(crate) single: BTreeMap<Cause, Tally>,
     pub(crate) pairs: BTreeMap<Cause, Tally>,
-    /// Case, and how many of its runs were named exactly as they were.
-    pub(crate) exact: BTreeMap<String, (u32, u32)>,
+    /// By case.
+    pub(crate) cases: BTreeMap<String, Named>,
     pub(crate) seed: u64,
 }
 
@@ -98,7 +108,7 @@ impl Score {
             single: BTreeMap::new(),
             pairs: BTreeMap::new(),
             confusion: BTreeMap::new(),
-            by_strength: BTreeMap::new(),
+            cases: BTreeMap::new(),
             runs: BTreeMap::new(),
             alarms: 0,
             worst: Vec::new(),
@@ -138,9 +148,15 @@ impl Score {
             }
         }
         let exact = seen.truth == seen.named;
-        let (right, all) = self.by_strength.entry(seen.case.clone()).or_default();
-        *right += u32::from(exact);
-        *all += 1;
+        let named = self.cases.entry(seen.case.clone()).or_default();
+        named.runs += 1;
+        named.exact += u32::from(exact);
+        for missed in seen.truth.difference(&seen.named) {
+            *named.missed.entry(*missed).or_default() += 1;
+        }
+        for wrong in seen.named.difference(&seen.truth) {
+            *named.wrong.entry(*wrong).or_default() += 1;
+        }
         if !exact
             && self
                 .worst
@@ -174,7 +190,7 @@ impl Score {
             pair_runs: runs("pairs"),
             single: self.single.clone(),
             pairs: self.pairs.clone(),
-            exact: self.by_strength.clone(),
+            cases: self.cases.clone(),
             seed: self.seed,
         }
     }

@@ -1,6 +1,6 @@
 //! The tables for a person.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use chimera_domain::attribution::{Attribution, Cause};
@@ -47,14 +47,21 @@ fn write(text: &mut String, outcome: &Outcome, worst: &[Seen]) -> std::fmt::Resu
     )?;
     confusion(text, outcome)?;
     let bad: Vec<_> = outcome
-        .exact
+        .cases
         .iter()
-        .filter(|(_, (right, all))| right < all)
+        .filter(|(_, named)| named.exact < named.runs)
         .collect();
     if !bad.is_empty() {
         writeln!(text, "\nCases not always named exactly as they were\n")?;
-        for (case, (right, all)) in bad {
-            writeln!(text, "  {case}: {right} of {all} runs")?;
+        for (case, named) in bad {
+            writeln!(
+                text,
+                "  {case}: {} of {} runs{}{}",
+                named.exact,
+                named.runs,
+                counts("missed", &named.missed),
+                counts("wrong", &named.wrong)
+            )?;
         }
     }
     for seen in worst {
@@ -75,10 +82,7 @@ fn number(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
 }
 
-fn causes_table(
-    text: &mut String,
-    tallies: &std::collections::BTreeMap<Cause, Tally>,
-) -> std::fmt::Result {
+fn causes_table(text: &mut String, tallies: &BTreeMap<Cause, Tally>) -> std::fmt::Result {
     writeln!(
         text,
         "{:<26} {:>9} {:>9} {:>9} {:>6} {:>6} {:>6}",
@@ -147,6 +151,18 @@ fn short(name: &str) -> &str {
         "unexplained" => "unexpl",
         "nothing" => "none",
         other => other,
+    }
+}
+
+fn counts(what: &str, counts: &BTreeMap<Cause, u32>) -> String {
+    let each: Vec<String> = counts
+        .iter()
+        .map(|(cause, count)| format!("{cause} {count}"))
+        .collect();
+    if each.is_empty() {
+        String::new()
+    } else {
+        format!("; {what}: {}", each.join(", "))
     }
 }
 

@@ -134,7 +134,7 @@ impl Scenario {
         let shared = case.has(Cause::Queueing);
         let product = product(case, machine, &mut dice);
         let agents = agents(case, machine, &mut dice);
-        let host = host(machine, &mut dice);
+        let host = host(machine, agents, &mut dice);
         let instances = instances(
             case,
             machine,
@@ -248,8 +248,10 @@ fn agents(case: &Case, machine: Machine, dice: &mut Dice) -> usize {
     }
 }
 
-fn host(machine: Machine, dice: &mut Dice) -> Host {
+fn host(machine: Machine, agents: usize, dice: &mut Dice) -> Host {
     let cores: &[u32] = match machine {
+        // One core each would leave none for anything else.
+        Machine::Processor if agents > 3 => &[8, 8, 16],
         Machine::Processor => &[4, 8, 8, 16],
         Machine::OneGpu | Machine::TwoGpus => &[8, 12, 16],
     };

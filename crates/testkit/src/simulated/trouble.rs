@@ -160,8 +160,8 @@ impl Trouble {
             }),
             stall: case.strength(Cause::ClientOverload).map(|strength| Stall {
                 agents: struck(all_agents, agents),
-                ms: 100.0 * strength,
-                duty: 0.45,
+                ms: 300.0 * strength.powf(0.7),
+                duty: 0.6,
             }),
             network: case.strength(Cause::Network).map(|strength| Network {
                 agents: struck(all_agents, agents),

@@ -295,7 +295,12 @@ impl<'s> World<'s> {
             let step = Step {
                 instance,
                 noise: &scenario.noise,
-                pace: self.balance.engines.get(place).copied().unwrap_or(Pace::STILL),
+                pace: self
+                    .balance
+                    .engines
+                    .get(place)
+                    .copied()
+                    .unwrap_or(Pace::STILL),
                 speed: conditions.speed.get(place).copied().unwrap_or(1.0),
                 full: instance.gpu.map_or(0.0, |gpu| conditions.full(gpu)),
                 from,
