@@ -1,3 +1,5 @@
+#![expect(clippy::float_cmp, reason = "whole milliseconds are exact in a double")]
+
 use proptest::prelude::*;
 
 use super::*;

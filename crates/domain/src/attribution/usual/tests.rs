@@ -25,7 +25,10 @@ fn agent(name: &str, context: u32) -> PlannedAgent {
 
 /// Agents of which the first `alike` are identical, the others each different.
 fn test_of(count: usize, alike: usize) -> PlannedTest {
-    let context = |at: usize| if at < alike { 512 } else { 1024 + at as u32 };
+    let number = |count: usize| u32::try_from(count).unwrap();
+    let context = |at: usize| {
+        if at < alike { 512 } else { 1024 + number(at) }
+    };
     PlannedTest {
         id: 1,
         phase: 1,
@@ -34,7 +37,7 @@ fn test_of(count: usize, alike: usize) -> PlannedTest {
         agents: (0..count)
             .map(|at| agent(&format!("a{at}"), context(at)))
             .collect(),
-        max_concurrent: count as u32,
+        max_concurrent: number(count),
         runs: 5,
         topology: Topology::Pinned,
         until: None,
