@@ -45,7 +45,7 @@ const MAX_FOLLOWED: usize = 256;
 const MAX_LISTED: usize = 65_536;
 /// Threads read in one tick, on average. With more in all, they are read at every second tick, or
 /// every third: what one tick costs has a bound.
-const THREADS_PER_TICK: usize = 128;
+const THREADS_PER_TICK: usize = 96;
 /// Threads whose files are held open, in all: a reading then costs a quarter, and a process may
 /// have 1024 files as a rule.
 const MAX_HELD: usize = 256;
@@ -94,6 +94,8 @@ struct Followed {
     /// How many it had at its last reading.
     thread_count: u32,
     last: Option<(MonoNs, f64)>,
+    /// Processor time and run delay when the threads were read last.
+    last_delay: Option<(f64, f64)>,
 }
 
 /// What is read of a process at a tick.
@@ -269,10 +271,7 @@ impl Followed {
         });
         self.last = Some((turn.at, cpu_seconds));
         self.thread_count = stat.threads;
-        let delay = turn.delay.then(|| {
-            let may_hold = &mut turn.may_hold;
-            self.threads.run_delay_seconds(stat.threads, may_hold)
-        });
+        let delay = turn.delay.then(|| self.run_delay(cpu_seconds, turn));
         if let Some(Err(reason)) = delay {
             *no_run_delay = Some(reason);
         }
@@ -298,6 +297,25 @@ impl Followed {
             involuntary_switches: switches.map(|s| s.involuntary),
             part: self.part,
         })
+    }
+}
+
+impl Followed {
+    /// The kernel books a wait when it ends, on a core: of a process that used none since its
+    /// threads were read, no thread has to be read again. Most engines of a solo leg are idle.
+    fn run_delay(&mut self, cpu_seconds: f64, turn: &mut Turn) -> Result<f64, Absence> {
+        // A time that moves in steps of 10 ms does not tell.
+        if self.clock.is_some()
+            && let Some((used, delay)) = self.last_delay
+            && used.total_cmp(&cpu_seconds).is_eq()
+        {
+            return Ok(delay);
+        }
+        let delay = self
+            .threads
+            .run_delay_seconds(self.thread_count, &mut turn.may_hold)?;
+        self.last_delay = Some((cpu_seconds, delay));
+        Ok(delay)
     }
 }
 
@@ -328,6 +346,7 @@ fn look(roots: &Roots, pid: u32, names: &[String], own_pid: u32) -> Option<Follo
         threads: Threads::new(folder),
         thread_count: first.threads,
         last: None,
+        last_delay: None,
     })
 }
 
