@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::engine::Limits;
 use crate::launcher::EngineSource;
+use crate::watch::{DEFAULT_PERIOD, MIN_PERIOD};
 
 /// What to spawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -95,6 +96,10 @@ pub struct EngineArgs {
     /// The one GPU that a spawned engine may see, by UUID
     #[arg(long, env = "CHIMERA_WORKER_GPU", value_name = "UUID")]
     pub gpu: Option<String>,
+    /// How often an engine is asked for its state while an agent works, beside the measured path; 0s
+    /// never [default: 1s]
+    #[arg(long, env = "CHIMERA_WORKER_WATCH_PERIOD", value_name = "DURATION")]
+    pub watch_period: Option<DurationText>,
     /// Folder of MODEL.gguf for a spawned llama-server [default: models/ in the cache folder]
     #[arg(long, env = "CHIMERA_WORKER_MODELS_DIR", value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
@@ -172,6 +177,8 @@ pub struct Config {
     pub source: EngineSource,
     /// Deadlines of a request.
     pub limits: Limits,
+    /// How often the engine's state is looked at while an agent works; 0: never.
+    pub watch_period: Duration,
     /// Patience of a publish.
     pub publish_patience: Duration,
     /// Below which data folders lie.
@@ -255,6 +262,16 @@ impl Config {
             total: or(&args.limits.total_limit, defaults.total),
             ..defaults
         };
+        let watch_period = or(&args.engine.watch_period, DEFAULT_PERIOD);
+        if !watch_period.is_zero() && watch_period < MIN_PERIOD {
+            problems.add(
+                "watch_period",
+                format!(
+                    "{watch_period:?} is shorter than {MIN_PERIOD:?}, and the looks would compete with \
+                     the requests that are measured: ask for less often, or for never with 0s"
+                ),
+            );
+        }
         let parts = (|| Some((worker?, node?, source?, instance?, state_dir?, bus?)))();
         let (worker, node, source, instance, state_dir, bus) = problems.finish_with(parts)?;
         let state_dir = state_dir.join(worker.as_str());
@@ -267,6 +284,7 @@ impl Config {
                 .unwrap_or_else(|| "http://127.0.0.1:7070".to_owned()),
             source,
             limits,
+            watch_period,
             publish_patience: or(&args.limits.publish_limit, Duration::from_secs(30)),
             data_root: args.files.data_root,
             templates_dir: args.files.templates_dir,

@@ -17,11 +17,13 @@ use crate::job::{EVENT_CAPACITY, Job, JobEvent, RECORD_CAPACITY, Work};
 use crate::launcher::Launcher;
 use crate::recorder::{self, RecordError, Recorded};
 use crate::session::send;
+use crate::watch::{self, Watches};
 
 /// Takes one assignment from WARM to its last acknowledged record.
 pub(crate) struct Driver {
     pub(crate) work: Work,
     pub(crate) launcher: Arc<Mutex<Launcher>>,
+    pub(crate) watches: Watches,
     pub(crate) publisher: Publisher,
     pub(crate) spool_dir: PathBuf,
     pub(crate) outbox: mpsc::Sender<WorkerMessage>,
@@ -79,7 +81,18 @@ impl Driver {
             leg.epoch,
             records_rx,
         ));
+        // On this runtime, not the agent's: its thread has nothing to do but to measure.
+        let mut watcher = tokio::task::JoinSet::new();
+        let watching = self
+            .watches
+            .reader(&leg, &endpoint, self.work.assignment.agent.engine)
+            .map(|reader| {
+                let (watching, work) = watch::pair(reader, self.watches.period());
+                watcher.spawn(work);
+                watching
+            });
         let job = Job {
+            watching,
             work: self.work,
             endpoint,
             records: records_tx,

@@ -23,6 +23,7 @@ use crate::engine::{EngineClient, EngineConfig, Limits};
 use crate::launcher::Endpoint;
 use crate::lease::LeaseEnd;
 use crate::pin;
+use crate::watch::Watching;
 
 /// Records of an agent that may wait for the recorder. An agent makes about a dozen; a full queue
 /// means a stuck disk, and the run is then invalid for storage.
@@ -65,6 +66,8 @@ pub(crate) struct Job {
     pub(crate) work: Work,
     /// Where the instance answers.
     pub(crate) endpoint: Endpoint,
+    /// Looks at the instance's state meanwhile, elsewhere.
+    pub(crate) watching: Option<Watching>,
     pub(crate) records: mpsc::Sender<AgentRecord>,
     pub(crate) events: mpsc::Sender<JobEvent>,
     pub(crate) commit: oneshot::Receiver<MonoNs>,
@@ -87,11 +90,17 @@ impl Job {
         let Self {
             work,
             endpoint,
+            watching,
             records,
             events,
             commit,
             cancel,
         } = self;
+        let order = Order {
+            commit,
+            cancel,
+            watching,
+        };
         let mut reporter = Reporter {
             records,
             events,
@@ -101,12 +110,19 @@ impl Job {
             .enable_all()
             .build()
         {
-            Ok(runtime) => runtime.block_on(run(&work, &endpoint, &mut reporter, commit, &cancel)),
+            Ok(runtime) => runtime.block_on(run(&work, &endpoint, &mut reporter, order)),
             Err(error) => reporter.tell(JobEvent::NotReady(not_ready(format!(
                 "no runtime for the agent's thread: {error}"
             )))),
         }
     }
+}
+
+/// What the thread waits for, and what it lets begin and end.
+struct Order {
+    commit: oneshot::Receiver<MonoNs>,
+    cancel: CancellationToken,
+    watching: Option<Watching>,
 }
 
 /// The thread's two ways out, neither of which it waits for.
@@ -147,13 +163,12 @@ impl Reporter {
     }
 }
 
-async fn run(
-    work: &Work,
-    endpoint: &Endpoint,
-    reporter: &mut Reporter,
-    commit: oneshot::Receiver<MonoNs>,
-    cancel: &CancellationToken,
-) {
+async fn run(work: &Work, endpoint: &Endpoint, reporter: &mut Reporter, order: Order) {
+    let Order {
+        commit,
+        cancel,
+        mut watching,
+    } = order;
     reporter.emit(AgentRecord::Begin(Begin {
         worker: work.worker.clone(),
         instance: work.instance.clone(),
@@ -161,7 +176,7 @@ async fn run(
         clock: clock::reading(),
         options: work.assignment.agent.options.clone(),
     }));
-    let client = match warm(work, endpoint, reporter, cancel).await {
+    let client = match warm(work, endpoint, reporter, &cancel).await {
         Ok(client) => client,
         Err(why) => {
             let failure = AgentFailure {
@@ -191,6 +206,9 @@ async fn run(
         return;
     };
     let actual = clock::sleep_until(planned).await;
+    if let Some(watching) = &mut watching {
+        watching.begin(actual);
+    }
     reporter.emit(AgentRecord::Started(Started { planned, actual }));
     reporter.tell(JobEvent::Started { planned, actual });
     let context = AgentContext {
@@ -199,7 +217,7 @@ async fn run(
         data_root: work.data_root.as_deref(),
         templates_dir: work.templates_dir.as_deref(),
         lease: work.lease.clone(),
-        cancel: cancel.clone(),
+        cancel,
     };
     let failure = run_agent(&context, &mut |record| reporter.emit(record))
         .await
@@ -210,6 +228,11 @@ async fn run(
         Ok(facts) => reporter.emit(pin_record(PinMoment::After, known_better(facts, endpoint))),
         // Left out of the stream: the checker then says that the pin was not seen again.
         Err(error) => tracing::warn!(%error, "the instance could not be looked at after the run"),
+    }
+    if let Some(watching) = watching
+        && let Some(watch) = watching.end(at).await
+    {
+        reporter.emit(AgentRecord::Engine(watch));
     }
     reporter.end(at, failure);
 }

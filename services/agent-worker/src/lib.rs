@@ -4,6 +4,7 @@
 //! - [`workload`]: what the agents do; [`agent`]: one agent's steps on one engine.
 //! - `job`: an agent on its own thread; `driver`: one assignment from WARM to its last record;
 //!   `hold`: the agents of the leg at hand; `session`: the coordinator's commands.
+//! - [`watch`]: the engine's state, looked at beside the agent's work.
 //! - `recorder`, [`spool`]: records to disk and bus.
 //! - [`launcher`]: the instance, attached or owned; `claim`, `fence`, `lease`, `pin`: whose it is, whom to
 //!   obey and until when, whether it is what was asked for.
@@ -25,6 +26,7 @@ pub mod probe;
 mod recorder;
 mod session;
 pub mod spool;
+pub mod watch;
 pub mod workload;
 
 use std::sync::Arc;
@@ -93,6 +95,7 @@ pub async fn run(
         publisher: bus.publisher(config.publish_patience, CancellationToken::new()),
         spool_dir: config.state_dir.join("spool"),
         limits: config.limits,
+        watches: watch::Watches::new(config.watch_period),
         data_root: config.data_root,
         templates_dir: config.templates_dir,
         launcher: launcher.clone(),

@@ -24,6 +24,7 @@ use crate::job::Work;
 use crate::launcher::{EngineSource, Launcher};
 use crate::lease::{Lease, LeaseEnd};
 use crate::pin;
+use crate::watch::Watches;
 
 /// Messages to the coordinator that may wait: a leg has six for each agent, of which a shared
 /// instance may have 64, and a heartbeat a second; more means that the coordinator is away, and the
@@ -40,6 +41,7 @@ pub(crate) struct Worker {
     pub(crate) publisher: Publisher,
     pub(crate) spool_dir: PathBuf,
     pub(crate) limits: Limits,
+    pub(crate) watches: Watches,
     pub(crate) data_root: Option<PathBuf>,
     pub(crate) templates_dir: Option<PathBuf>,
     pub(crate) launcher: Arc<Mutex<Launcher>>,
@@ -269,6 +271,7 @@ impl Worker {
                     templates_dir: self.templates_dir.clone(),
                 },
                 launcher: self.launcher.clone(),
+                watches: self.watches.clone(),
                 publisher: self.publisher.clone(),
                 spool_dir: self.spool_dir.clone(),
                 outbox: outbox.clone(),

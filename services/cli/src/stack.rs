@@ -122,6 +122,7 @@ impl Stack {
                 coordinator_url: format!("http://{coordinator}"),
                 source,
                 limits: Limits::default(),
+                watch_period: agent_worker::watch::DEFAULT_PERIOD,
                 publish_patience: PUBLISH_PATIENCE,
                 data_root: config.data_root.clone(),
                 templates_dir: None,

@@ -17,7 +17,7 @@ mod serve;
 mod sleep;
 mod truth;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +53,24 @@ pub struct FakeFacts {
     pub layers: u32,
     /// Context length stated. `None`: Ollama states the loaded `num_ctx`, `OpenAI` 4096.
     pub context_length: Option<u32>,
+    /// How `/api/ps` answers (Ollama).
+    pub resident: StateRoute,
+    /// How `/metrics` answers (llama.cpp).
+    pub metrics: StateRoute,
+    /// How `/slots` answers (llama.cpp).
+    pub slots: StateRoute,
+}
+
+/// How a route answers that tells the engine's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StateRoute {
+    /// As it should.
+    #[default]
+    Answers,
+    /// With this status.
+    Refuses(u16),
+    /// Never; the connection stays open.
+    Hangs,
 }
 
 impl Default for FakeFacts {
@@ -64,6 +82,9 @@ impl Default for FakeFacts {
             size_vram_bytes: 300 << 20,
             layers: 18,
             context_length: None,
+            resident: StateRoute::Answers,
+            metrics: StateRoute::Answers,
+            slots: StateRoute::Answers,
         }
     }
 }
@@ -124,6 +145,8 @@ struct Core {
     stop: AtomicBool,
     play: Mutex<Play>,
     truth: Mutex<Vec<Live>>,
+    /// Requests by path that were no chats.
+    asked: Mutex<BTreeMap<String, u32>>,
     connections: Mutex<Vec<Held>>,
 }
 
@@ -179,6 +202,7 @@ impl FakeEngine {
                 loaded: None,
             }),
             truth: Mutex::default(),
+            asked: Mutex::default(),
             connections: Mutex::default(),
         });
         let acceptor = std::thread::Builder::new()
@@ -219,6 +243,12 @@ impl FakeEngine {
         all.iter()
             .map(Live::copy)
             .find(|t| t.request_id.as_deref() == Some(request_id))
+    }
+
+    /// How often this path was asked for; chats are not counted.
+    #[must_use]
+    pub fn asked(&self, path: &str) -> u32 {
+        lock(&self.core.asked).get(path).copied().unwrap_or(0)
     }
 
     /// Forgets the requests so far.
@@ -327,6 +357,14 @@ impl Slots {
             line: Mutex::default(),
             changed: Condvar::new(),
         }
+    }
+
+    /// Requests that have a place, and requests that wait for one.
+    fn load(&self) -> (u64, u64) {
+        let line = lock(&self.line);
+        let there = line.came.saturating_sub(line.left);
+        let running = self.limit.map_or(there, |limit| there.min(limit));
+        (running, there - running)
     }
 
     /// Waits for a place; `None` if `stop` was set meanwhile.

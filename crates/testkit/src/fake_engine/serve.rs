@@ -15,7 +15,7 @@ use super::protocol::{Account, Ask, Protocol};
 use super::script::{Cut, Fault, Script};
 use super::sleep::{sharpen, sleep_until};
 use super::truth::{Ended, Live, RequestTruth};
-use super::{Core, Loaded, lock};
+use super::{Core, Loaded, StateRoute, lock};
 
 /// Serves one connection until it closes.
 pub(super) fn connection(stream: Arc<TcpStream>, core: &Core) {
@@ -44,8 +44,19 @@ fn serve(mut connection: Connection, core: &Core) -> io::Result<()> {
             ("POST", "/api/chat", EngineKind::Ollama) => Protocol::Ollama,
             ("POST", "/v1/chat/completions", _) => Protocol::Openai,
             _ => {
-                let (status, body) = document(core, &request);
-                connection.json(status, &body.to_string())?;
+                let asked = request.path.clone();
+                *lock(&core.asked).entry(asked).or_default() += 1;
+                match state_route(core, &request) {
+                    StateRoute::Hangs => {
+                        connection.hang(&core.stop);
+                        return Ok(());
+                    }
+                    StateRoute::Refuses(status) => connection.json(status, "{}")?,
+                    StateRoute::Answers => {
+                        let (status, body) = document(core, &request);
+                        connection.json(status, &body)?;
+                    }
+                }
                 continue;
             }
         };
@@ -57,8 +68,31 @@ fn serve(mut connection: Connection, core: &Core) -> io::Result<()> {
     Ok(())
 }
 
+fn state_route(core: &Core, request: &Request) -> StateRoute {
+    let facts = &lock(&core.play).facts;
+    match request.path.as_str() {
+        "/api/ps" => facts.resident,
+        "/metrics" => facts.metrics,
+        "/slots" => facts.slots,
+        _ => StateRoute::Answers,
+    }
+}
+
 /// Everything that is not a chat.
-fn document(core: &Core, request: &Request) -> (u16, Value) {
+fn document(core: &Core, request: &Request) -> (u16, String) {
+    if core.kind == EngineKind::Openai && request.path == "/metrics" {
+        let (running, waiting) = core.slots.load();
+        let text = format!(
+            "# TYPE llamacpp:requests_processing gauge\nllamacpp:requests_processing {running}\n\
+             # TYPE llamacpp:requests_deferred gauge\nllamacpp:requests_deferred {waiting}\n"
+        );
+        return (200, text);
+    }
+    let (status, value) = json_document(core, request);
+    (status, value.to_string())
+}
+
+fn json_document(core: &Core, request: &Request) -> (u16, Value) {
     let play = lock(&core.play);
     let facts = &play.facts;
     let ollama = core.kind == EngineKind::Ollama;
@@ -106,6 +140,13 @@ fn document(core: &Core, request: &Request) -> (u16, Value) {
             "total_slots": core.slots.limit.unwrap_or(1),
             "model_path": format!("/models/{model}.gguf"), "build_info": facts.version,
         }),
+        ("GET", "/slots") if !ollama => {
+            let (running, _) = core.slots.load();
+            let slots = core.slots.limit.unwrap_or(running).max(1);
+            (0..slots)
+                .map(|id| json!({"id": id, "is_processing": id < running}))
+                .collect()
+        }
         ("GET", "/health") if !ollama => json!({"status": "ok"}),
         _ => {
             return (
@@ -237,7 +278,7 @@ impl Chat<'_> {
         if self.script.early_head {
             connection.write(self.protocol.head())?;
         }
-        let Some(_place) = core.slots.enter(&core.stop) else {
+        let Some(place) = core.slots.enter(&core.stop) else {
             return Ok(None);
         };
         // Without a queue the prefill begins with the receipt, not when this thread got so far.
@@ -294,6 +335,8 @@ impl Chat<'_> {
             truth.done = Some(mono());
             truth.ended = Ended::Whole;
         }
+        // Before the client can know: its next request must not meet this one in the engine.
+        drop(place);
         connection.write(&out)?;
         if core.kind == EngineKind::Openai {
             // As llama.cpp's server does after a streamed answer, `Keep-Alive` or not.

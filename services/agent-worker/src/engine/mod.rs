@@ -4,6 +4,8 @@
 //! - `lines`: frames to lines. `text`: borrowed JSON strings.
 //! - `answer`: what a stream amounts to.
 //! - `ollama`, `openai`: each the only file that knows that API.
+//! - `wait`: what the thread waited for a core. `state`, `exposition`: what the engine says of itself
+//!   beside the work; no part of the measuring path.
 //!
 //! A stamp is taken when the frame is received, before it is looked at, and belongs to every line
 //! that the frame *completes*. Between two stamps of a stream there is no lock, no log and no
@@ -17,11 +19,14 @@
 
 mod answer;
 mod error;
+mod exposition;
 mod lines;
 mod ollama;
 mod openai;
+mod state;
 mod text;
 mod transport;
+mod wait;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +45,9 @@ use url::Url;
 
 use answer::Answer;
 pub use error::EngineError;
+pub use state::{Look, StateReader};
 use transport::Transport;
+use wait::ThreadWait;
 
 /// How long each phase of a request may take, and how much an answer may hold.
 ///
@@ -340,16 +347,22 @@ impl EngineClient {
         let mut answer = Answer::with_room_for(num_predict);
         let prepared = self.prepare(request, num_predict);
         let sent;
+        let mut client_wait_ns = None;
         let result = match prepared {
             Ok((question, mut decoder)) => {
                 let http = self.transport.request(question, request);
+                // Read outside of all stamps: before the send, and after the end of the stream.
+                let wait = ThreadWait::now();
                 sent = mono();
                 match http {
                     Ok(http) => {
                         let watch = transport::Watch::new(sent, limits, cancel);
-                        self.transport
+                        let result = self
+                            .transport
                             .run(http, watch, &mut decoder, &mut answer)
-                            .await
+                            .await;
+                        client_wait_ns = wait.and_then(ThreadWait::since);
+                        result
                     }
                     Err(error) => Err(error),
                 }
@@ -378,7 +391,7 @@ impl EngineClient {
                 output_sha256,
                 finish: answer.finish,
                 engine_times: answer.times,
-                client_wait_ns: None,
+                client_wait_ns,
                 error,
             },
             text: answer.text,

@@ -4,14 +4,16 @@
 
 use std::collections::HashMap;
 
-use chimera_domain::event::{FinishReason, PinFacts, RequestError, RequestErrorKind};
+use chimera_domain::event::{
+    FinishReason, PinFacts, RequestError, RequestErrorKind, ResidentModel,
+};
 use chimera_domain::options::EngineKind;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::answer::{Answer, count, failure, malformed, nanos};
 use super::text::{ErrorMember, Text};
-use super::transport::{Transport, route};
+use super::transport::{Reply, Transport, route};
 use super::{ChatRequest, EngineConfig, EngineError, Message, Question};
 
 /// The routes of one instance.
@@ -160,6 +162,21 @@ impl Api {
     }
 }
 
+/// The models in memory, of an answer of `/api/ps`.
+pub(super) fn resident(reply: &Reply) -> Result<Vec<ResidentModel>, EngineError> {
+    let loaded: Loaded = reply.json()?;
+    let models = loaded.models.unwrap_or_default().into_iter();
+    let resident = models.map(|model| ResidentModel {
+        size_bytes: nanos(model.size),
+        size_vram_bytes: nanos(model.size_vram),
+        context_length: count(model.context_length),
+        model: Some(model.name)
+            .filter(|name| !name.is_empty())
+            .unwrap_or(model.model),
+    });
+    Ok(resident.collect())
+}
+
 #[derive(Deserialize)]
 struct Version {
     version: String,
@@ -167,6 +184,8 @@ struct Version {
 
 #[derive(Deserialize)]
 struct Loaded {
+    /// May be null, and must be there: an answer of another kind is no server without a model.
+    #[serde(deserialize_with = "Option::deserialize")]
     models: Option<Vec<LoadedModel>>,
 }
 

@@ -205,6 +205,11 @@ impl Transport {
 }
 
 impl Reply {
+    /// The answer's bytes, whatever it is.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The document, if the instance gave one.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, EngineError> {
         if self.status != StatusCode::OK {

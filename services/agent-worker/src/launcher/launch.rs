@@ -68,7 +68,9 @@ impl LlamaLaunch {
     pub(super) fn args(&self, model: &Path, address: SocketAddr) -> Vec<OsString> {
         // The server shares its context out over the slots: each is to have what an agent asks for.
         let context = self.num_ctx.saturating_mul(self.slots);
-        let mut args: Vec<OsString> = vec!["--model".into(), model.into()];
+        // With the metrics it states what runs and what waits, for the watch. Every build has that flag;
+        // `--slots` is on by itself in some builds, unknown to others, and says less.
+        let mut args: Vec<OsString> = vec!["--metrics".into(), "--model".into(), model.into()];
         let mut add = |flag: &str, value: String| args.extend([flag.into(), value.into()]);
         add("--alias", self.model.clone());
         add("--host", address.ip().to_string());
@@ -164,6 +166,7 @@ mod tests {
         let pinned = words(Topology::Pinned);
         assert_eq!(after(&pinned, "--ctx-size"), "1024");
         assert_eq!(after(&pinned, "--parallel"), "1");
+        assert!(pinned.contains(&"--metrics".to_owned()), "{pinned:?}");
         let shared = words(Topology::Shared { slots: 3 });
         assert_eq!(after(&shared, "--ctx-size"), "3072");
         assert_eq!(after(&shared, "--parallel"), "3");
