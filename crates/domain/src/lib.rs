@@ -18,6 +18,7 @@
 //! - [`report`]: the report value and its schema; [`render`]: its files.
 //! - [`compare`]: two reports side by side; [`gate`]: whether one is good enough; [`scaling`]: how a
 //!   total grows with the agents.
+//! - [`memory`]: how much memory agents need, before anything is started.
 //! - [`attribution`]: where the time of a run went, and why.
 //! - [`tr110`]: Technical Report 110's raw runs, read into a report; [`tables`]: its tables, of any
 //!   report, each figure beside ours; [`advise`]: which configuration to take for which goal.
@@ -31,6 +32,7 @@ pub mod event;
 pub mod gate;
 pub mod ids;
 pub mod latency;
+pub mod memory;
 pub mod metric;
 pub mod options;
 pub mod plan;
