@@ -8,10 +8,8 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
-use crate::strategies::{
-    clock, engine, failure, id, invalid, leg, member, mono, outcome, pin, planned_agent, text,
-    topology, workload,
-};
+use crate::plan_strategies::{leg, planned_agent, topology, workload};
+use crate::strategies::{clock, engine, failure, id, invalid, member, mono, outcome, pin, text};
 
 fn leg_ref() -> impl Strategy<Value = LegRef> {
     (id(), id(), 1..=u32::MAX, any::<u64>()).prop_map(|(experiment, run, attempt, epoch)| LegRef {
