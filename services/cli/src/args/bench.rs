@@ -110,7 +110,7 @@ impl FlagArgs {
     }
 
     /// The options that were given, as typed.
-    fn given(&self) -> Vec<&'static str> {
+    pub(super) fn given(&self) -> Vec<&'static str> {
         [
             ("--engine", self.engine.is_some()),
             ("--instance", !self.instances.is_empty()),
