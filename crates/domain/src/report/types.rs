@@ -455,7 +455,8 @@ pub struct Contrast {
     pub worst: String,
     /// Gain of the best minus gain of the worst.
     pub difference: f64,
-    /// 95 % interval of the difference (Welch). `null` below two valid runs in either.
+    /// Interval of the difference (Welch), at 1 - 0.05 / m for the m pairs that the tests with a gain
+    /// make: the two were chosen for being farthest apart. `null` below two valid runs in either.
     pub ci95: Option<[f64; 2]>,
     /// What it means, in a sentence.
     pub sentence: String,

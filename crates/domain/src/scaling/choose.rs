@@ -3,7 +3,7 @@
 use super::advice::{plateau, sentence, worth};
 use super::law::{Fitted, Law, Mean};
 use super::{LawFit, Level, MOST_AGENTS, NoFit, Parameter, Point, Scaling, Settings, Skipped};
-use crate::stats::{Resampler, mean, quantile, t_interval_95, welch_95};
+use crate::stats::{Resampler, mean, quantile, t_interval_95, welch_interval};
 
 /// Resamples behind the intervals.
 const RESAMPLES: u32 = 400;
@@ -299,6 +299,9 @@ fn levels(groups: &[(u32, Vec<f64>)]) -> Vec<Level> {
         .filter(|(agents, _)| *agents == 1)
         .and_then(|(_, values)| mean(values));
     let mut before: Option<&(u32, Vec<f64>)> = None;
+    // The steps are a family: their intervals hold together with 95 % (Bonferroni).
+    let steps = groups.len().saturating_sub(1).max(1) as f64;
+    let level = 1.0 - 0.05 / steps;
     groups
         .iter()
         .filter_map(|group| {
@@ -307,7 +310,8 @@ fn levels(groups: &[(u32, Vec<f64>)]) -> Vec<Level> {
             let step = before.replace(group);
             let added = step.zip(one).and_then(|((fewer, old), one)| {
                 let per = f64::from(agents - fewer) * one;
-                let interval = welch_95(values, old).map(|(_, ends)| ends.map(|end| end / per));
+                let interval = welch_interval(values, old, level);
+                let interval = interval.map(|(_, ends)| ends.map(|end| end / per));
                 Some(((centre - mean(old)?) / per, interval))
             });
             Some(Level {
