@@ -14,6 +14,7 @@ mod build;
 mod environment;
 mod facts;
 pub mod findings;
+mod goodput;
 mod host;
 mod imported;
 pub mod number;

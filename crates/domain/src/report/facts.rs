@@ -125,6 +125,7 @@ pub(super) fn run_facts(
         start_skew_error_ms: skew.map(|skew| ns_to_ms(skew.error_ns)),
         harness_overhead_ms: None,
         host: None,
+        goodput: None,
         agents,
         legs,
         tr110: None,
@@ -267,6 +268,7 @@ fn request_report(request: &RequestRecord, start: Option<MonoNs>) -> RequestRepo
         finish: request.finish,
         prompt_sha256: request.prompt_sha256.clone(),
         output_sha256: request.output_sha256.clone(),
+        good: None,
         error: request.error.clone(),
     }
 }

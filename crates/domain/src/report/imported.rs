@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::{AgentAggregate, Aggregate};
+use super::goodput::no_slo;
 use super::types::{AgentRun, RunReport};
 use crate::ids::AgentId;
 use crate::options::EngineOptions;
@@ -182,6 +183,9 @@ impl Aggregate {
             start_skew_ms: no(NOT_SYNCHRONISED),
             harness_overhead_ms: each(|run| run.harness_overhead_ms, ABSENT),
             queue_wait_s: no(NOT_SYNCHRONISED),
+            goodput_rps: no_slo(),
+            good_ratio: no_slo(),
+            good_solo_ratio: no_slo(),
             ttft_ms: resting_on(ttft, Provenance::Imported, AS_STATED),
             ttft_solo_ms: no(NO_SOLO),
             e2e_ms: no(NOT_RECORDED),

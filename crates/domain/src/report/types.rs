@@ -15,6 +15,7 @@ use crate::latency::TokenSource;
 use crate::options::EngineKind;
 use crate::plan::{Topology, Workload};
 use crate::quality::Judged;
+use crate::slo::{Goodput, Slo};
 use crate::stats::Provenance;
 
 /// One experiment, measured.
@@ -34,6 +35,9 @@ pub struct Report {
     pub workload: Option<Workload>,
     /// The spec as the person wrote it. `null`: an imported experiment had none.
     pub spec: Option<String>,
+    /// What a request must keep to be good, as the spec states it. Absent: it states nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Slo>,
     /// Set if another tool measured it and this report only reads its files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<ImportedFrom>,
@@ -233,6 +237,9 @@ pub struct RunReport {
     pub harness_overhead_ms: Option<f64>,
     /// Processor use during the together leg, by telemetry. `null`: not measured.
     pub host: Option<RunHost>,
+    /// How many of its requests keep the report's `slo`. Absent: there is none, or the run is invalid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goodput: Option<Goodput>,
     /// The agents, in pin order.
     pub agents: Vec<AgentRun>,
     /// The legs, together first. Empty in an imported run.
@@ -388,6 +395,9 @@ pub struct RequestReport {
     pub prompt_sha256: String,
     /// SHA-256 of the text received, hex.
     pub output_sha256: String,
+    /// Whether it keeps every limit of the report's `slo`. Absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<bool>,
     /// Set if it failed.
     pub error: Option<RequestError>,
 }

@@ -8,6 +8,7 @@
 
 mod files;
 mod golden;
+mod goodput;
 mod html;
 mod properties;
 mod support;

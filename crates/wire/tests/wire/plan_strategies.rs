@@ -5,6 +5,7 @@ use chimera_domain::plan::{
     Budget, Choice, Extension, Goal, LaterPhase, LegKind, Limits, Plan, PlannedAgent, PlannedLeg,
     PlannedTest, Select, Topology, Workload,
 };
+use chimera_domain::slo::Slo;
 use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
@@ -81,6 +82,16 @@ fn budget() -> impl Strategy<Value = Budget> {
             cool_down_s,
         },
     )
+}
+
+fn slo() -> impl Strategy<Value = Slo> {
+    let limit = || of(0.001_f64..1e9);
+    [limit(), limit(), limit(), limit()].prop_map(|[ttft_ms, tpot_ms, itl_ms, e2e_ms]| Slo {
+        ttft_ms,
+        tpot_ms,
+        itl_ms,
+        e2e_ms,
+    })
 }
 
 pub(crate) fn topology() -> impl Strategy<Value = Topology> {
@@ -179,23 +190,26 @@ pub(crate) fn planned_test() -> impl Strategy<Value = PlannedTest> {
 }
 
 pub(crate) fn plan() -> impl Strategy<Value = Plan> {
-    let identity = (text(), any::<u64>(), workload(), limits(), budget());
+    let identity = (text(), any::<u64>(), workload());
+    let judged = (limits(), budget(), of(slo()));
     let digests = btree_map(text(), text(), 0..3);
     (
         identity,
+        judged,
         digests,
         vec(planned_test(), 0..3),
         vec(leg(), 0..4),
         vec(later_phase(), 0..3),
     )
         .prop_map(
-            |((name, seed, workload, limits, budget), model_digests, tests, legs, later)| Plan {
+            |((name, seed, workload), (limits, budget, slo), model_digests, tests, legs, later)| Plan {
                 name,
                 seed,
                 workload,
                 limits,
                 model_digests,
                 budget,
+                slo,
                 tests,
                 legs,
                 later,
