@@ -11,7 +11,7 @@ use chimera_domain::event::{
     AgentFailure, AgentRecord, Begin, Finished, PinCheck, PinFacts, PinMoment, RequestErrorKind,
     Started,
 };
-use chimera_domain::ids::{InstanceId, RequestId, WorkerId};
+use chimera_domain::ids::{InstanceId, WorkerId};
 use chimera_domain::session::Assignment;
 use chimera_domain::units::MonoNs;
 use chimera_runtime::clock;
@@ -23,6 +23,7 @@ use crate::engine::{EngineClient, EngineConfig, Limits};
 use crate::launcher::Endpoint;
 use crate::lease::LeaseEnd;
 use crate::pin;
+use crate::request_name;
 
 /// Records of an agent that may wait for the recorder. An agent makes about a dozen; a full queue
 /// means a stuck disk, and the run is then invalid for storage.
@@ -234,8 +235,8 @@ async fn warm(
     let client = EngineClient::new(config).map_err(|e| not_ready(e.to_string()))?;
     let begin = clock::mono();
     let leg = &work.assignment.leg_ref;
-    let ask = async || {
-        let id = RequestId::try_new(format!("warm-{}", clock::mono().0));
+    let ask = async |nth| {
+        let id = request_name::warming(leg, &agent.id, nth);
         let id = id.map_err(|e| not_ready(e.to_string()))?;
         client.warm(id, cancel).await.map_err(|error| {
             let reason = match error.kind {
@@ -247,11 +248,11 @@ async fn warm(
             Invalid { reason, detail }
         })
     };
-    let loaded = ask().await?;
+    let loaded = ask(1).await?;
     // An engine that states load durations is asked again: the first answer has the load in it, the
     // second says what a request costs that loads nothing.
     let warm_load = match loaded.load {
-        Some(_) => ask().await?.load,
+        Some(_) => ask(2).await?.load,
         None => None,
     };
     let end = clock::mono();
