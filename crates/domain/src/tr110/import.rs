@@ -18,10 +18,10 @@ use crate::report::{
 };
 use crate::stats::Provenance;
 
-/// Why the texts of an import may not be judged.
-const NO_TEXT: &str = "not in the raw data: no text of the agent lies beside the run's figures";
-/// Why those of a run of ours are not judged again.
-const OUR_TEXT: &str = "not in the raw data: our own files hold tables around what the model wrote, so only its records tell";
+/// Why a text is not judged. Our own files hold tables around what the model wrote, so of a run of ours
+/// only its records tell.
+const NO_TEXT: &str =
+    "not in the raw data: no text that the agent alone wrote lies beside the run's figures";
 
 /// What the caller says of an import.
 #[derive(Debug, Clone, PartialEq)]
@@ -290,7 +290,7 @@ fn run_report(run: &RunFile, test: &RunFile) -> RunReport {
     let mut agents: Vec<AgentRun> = run
         .agents
         .iter()
-        .map(|agent| agent_run(agent, ended, run.ours))
+        .map(|agent| agent_run(agent, ended))
         .collect();
     deltas(&mut agents);
     let reason = failed(run).or_else(|| drift(run, test));
@@ -380,7 +380,7 @@ fn drift(run: &RunFile, test: &RunFile) -> Option<Reason> {
     })
 }
 
-fn agent_run(agent: &StatedAgent, ended: Option<f64>, ours: bool) -> AgentRun {
+fn agent_run(agent: &StatedAgent, ended: Option<f64>) -> AgentRun {
     let tokens = agent.tokens.map(u64::from);
     let duration = agent.duration_s.filter(|duration| *duration > 0.0);
     let tokens_per_s = tokens
@@ -392,7 +392,7 @@ fn agent_run(agent: &StatedAgent, ended: Option<f64>, ours: bool) -> AgentRun {
             reason: None,
             adjusted_tokens_per_s: None,
         },
-        None => Judged::absent(if ours { OUR_TEXT } else { NO_TEXT }),
+        None => Judged::absent(NO_TEXT),
     };
     quality.adjust(tokens_per_s);
     AgentRun {
