@@ -219,7 +219,8 @@ pub enum ReportFormat {
   chimera replay results/quick
   chimera replay results/quick --out again.json && cmp again.json results/quick/report.json
 
-Exits with 1 if the bytes differ from report.json in the bundle.")]
+Exits with 1 if the bytes differ from report.json in the bundle; not if another version of chimera
+wrote it, nothing is damaged, and this one only says more: no figure differs.")]
 pub struct ReplayArgs {
     /// Folder of the bundle
     #[arg(value_name = "BUNDLE")]
@@ -235,7 +236,9 @@ pub struct ReplayArgs {
   chimera verify results/quick
   chimera verify results/quick --json
 
-Checks every file's SHA-256, then that the records compute to the same files. Exits with 1 if not.")]
+Checks every file's SHA-256, then the records by themselves, then that they compute to the same files.
+Exits with 1 if not. Where another version of chimera wrote the bundle, it says what this one computes
+otherwise, and exits with 0 if that is more and no figure differs.")]
 pub struct VerifyArgs {
     /// Folder of the bundle
     #[arg(value_name = "BUNDLE")]
