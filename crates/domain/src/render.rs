@@ -9,6 +9,7 @@ mod extra;
 mod gate;
 mod html;
 mod markdown;
+mod memory;
 mod statistics;
 mod summary;
 mod table;

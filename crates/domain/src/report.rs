@@ -17,6 +17,7 @@ pub mod findings;
 mod goodput;
 mod host;
 mod imported;
+mod memory;
 pub mod number;
 mod topology;
 mod types;
@@ -27,6 +28,7 @@ pub use build::{AgentOutputs, BuildError, Built, Input, Integrity, build, build_
 pub use environment::{Engine, Environment, Instance};
 pub use findings::{Evidence, Finding};
 pub use imported::{AgentOptions, ImportedFrom, Tr110Agent, Tr110Run};
+pub use memory::{DeviceMemory, RunGpuMemory};
 pub(crate) use topology::part;
 pub use topology::{
     Difference, DifferenceMethod, TopologyArm, TopologyGroup, TopologyPair, TopologyVerdict,

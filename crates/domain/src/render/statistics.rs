@@ -4,7 +4,7 @@ use crate::report::{Aggregate, Distributions};
 use crate::stats::{Distribution, Summary};
 
 /// Every statistic over the valid runs with the name that people read.
-fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
+fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 36] {
     [
         ("Concurrency gain", &a.concurrency_gain),
         ("Raw gain", &a.raw_gain),
@@ -26,6 +26,7 @@ fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
             "Quality-adjusted tokens/s",
             &a.quality_adjusted_tokens_per_s,
         ),
+        ("GPU memory in use, highest part", &a.gpu_memory_peak_ratio),
         ("Start skew ms", &a.start_skew_ms),
         ("Harness overhead ms", &a.harness_overhead_ms),
         ("Queue wait s", &a.queue_wait_s),

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::goodput::no_slo;
+use super::memory::not_sampled;
 use super::types::{AgentRun, RunReport};
 use crate::efficiency::{AgentMeasure, RunMeasure, SoloSum};
 use crate::event::RequestRecord;
@@ -99,6 +100,21 @@ pub struct Aggregate {
     /// Sum of the agents' output tokens per second, each times the quality of its report.
     #[serde(default = "not_judged")]
     pub quality_adjusted_tokens_per_s: Summary,
+    /// GPU memory in use at its highest, summed over the GPUs, whoever held it.
+    #[serde(default = "not_sampled")]
+    pub gpu_memory_peak_bytes: Summary,
+    /// GPU memory in use on average, summed over the GPUs.
+    #[serde(default = "not_sampled")]
+    pub gpu_memory_mean_bytes: Summary,
+    /// Highest part in use of what a GPU has.
+    #[serde(default = "not_sampled")]
+    pub gpu_memory_peak_ratio: Summary,
+    /// Of it, what the engines' processes held at the most.
+    #[serde(default = "not_sampled")]
+    pub gpu_engines_peak_bytes: Summary,
+    /// Of it, what the engines' processes held on average.
+    #[serde(default = "not_sampled")]
+    pub gpu_engines_mean_bytes: Summary,
     /// Per agent, in pin order.
     pub agents: Vec<AgentAggregate>,
 }
@@ -357,6 +373,11 @@ impl Aggregate {
             engine_solo_tokens_per_s: of_requests(runs, TIME_SOLO, NOT_STATED, engine_tokens_per_s),
             quality: not_judged(),
             quality_adjusted_tokens_per_s: not_judged(),
+            gpu_memory_peak_bytes: not_sampled(),
+            gpu_memory_mean_bytes: not_sampled(),
+            gpu_memory_peak_ratio: not_sampled(),
+            gpu_engines_peak_bytes: not_sampled(),
+            gpu_engines_mean_bytes: not_sampled(),
             agents: agents
                 .iter()
                 .map(|agent| AgentAggregate::of(runs, agent))

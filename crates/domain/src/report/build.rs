@@ -344,7 +344,8 @@ fn test_report<'a>(
         runs_valid: u32::try_from(measures.len()).unwrap_or(u32::MAX),
         aggregate: Aggregate::of(&measures, &ids)
             .with_quality(&runs)
-            .with_goodput(&runs, log.plan.slo.as_ref()),
+            .with_goodput(&runs, log.plan.slo.as_ref())
+            .with_gpu_memory(&runs),
         runs,
         distributions: Distributions::of(&measures),
         verdict: String::new(),
@@ -395,6 +396,7 @@ fn run_report<'a>(
             Some(measure) => {
                 fill(&mut report, &measure);
                 report.host = nodes.run_host(&valid);
+                report.gpu_memory = Some(nodes.run_gpu_memory(&valid));
                 return (report, Some(measure));
             }
             None => Refusal::one(InvalidReason::DataLoss, "the run took no time"),

@@ -126,6 +126,7 @@ pub(super) fn run_facts(
         harness_overhead_ms: None,
         host: None,
         goodput: None,
+        gpu_memory: None,
         agents,
         legs,
         tr110: None,

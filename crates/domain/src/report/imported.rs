@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::{AgentAggregate, Aggregate};
 use super::goodput::no_slo;
+use super::memory::not_sampled;
 use super::types::{AgentRun, RunReport};
 use crate::ids::AgentId;
 use crate::options::EngineOptions;
@@ -203,6 +204,11 @@ impl Aggregate {
             engine_solo_tokens_per_s: no(NO_SOLO),
             quality: no(NO_TEXT),
             quality_adjusted_tokens_per_s: no(NO_TEXT),
+            gpu_memory_peak_bytes: not_sampled(),
+            gpu_memory_mean_bytes: not_sampled(),
+            gpu_memory_peak_ratio: not_sampled(),
+            gpu_engines_peak_bytes: not_sampled(),
+            gpu_engines_mean_bytes: not_sampled(),
             agents: agents
                 .iter()
                 .map(|agent| AgentAggregate::of_imported(runs, agent))

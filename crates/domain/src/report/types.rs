@@ -7,6 +7,7 @@ use super::aggregate::{Aggregate, Distributions};
 use super::environment::Environment;
 use super::findings::Finding;
 use super::imported::{AgentOptions, ImportedFrom, Tr110Agent, Tr110Run};
+use super::memory::RunGpuMemory;
 use super::topology::TopologyVerdict;
 use crate::efficiency::GainRule;
 use crate::event::{AgentFailure, FinishReason, PinFacts, RequestError};
@@ -240,6 +241,9 @@ pub struct RunReport {
     /// How many of its requests keep the report's `slo`. Absent: there is none, or the run is invalid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
+    /// Memory of the GPUs during the together leg, by telemetry. `null` in a run that is not valid.
+    #[serde(default)]
+    pub gpu_memory: Option<RunGpuMemory>,
     /// The agents, in pin order.
     pub agents: Vec<AgentRun>,
     /// The legs, together first. Empty in an imported run.

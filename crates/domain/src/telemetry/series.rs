@@ -14,6 +14,10 @@ use crate::telemetry::{
 };
 use crate::units::{BootId, MonoNs, ns_to_s};
 
+mod memory;
+
+pub use memory::{MemoryUse, NoMemory};
+
 /// Samples of one source further apart than this many periods leave a hole.
 pub const MAX_SPACING_PERIODS: u64 = 2;
 
@@ -152,6 +156,13 @@ impl<'a> Series<'a> {
     /// began or ended in between has used an unknown part.
     #[must_use]
     pub fn tree_cores_used(&self, pid: u32, from: MonoNs, to: MonoNs) -> Option<f64> {
+        let tree = self.tree(pid, from, to);
+        let used = tree.iter().map(|pid| self.cpu_cores_used(*pid, from, to));
+        used.sum()
+    }
+
+    /// A process and the engine processes below it, as far as they were seen from `from` to `to`.
+    fn tree(&self, pid: u32, from: MonoNs, to: MonoNs) -> BTreeSet<u32> {
         let inside = || self.between(from, to).iter().flat_map(|s| &s.processes);
         let mut tree = BTreeSet::from([pid]);
         loop {
@@ -160,11 +171,9 @@ impl<'a> Series<'a> {
             let before = tree.len();
             tree.extend(below);
             if tree.len() == before {
-                break;
+                return tree;
             }
         }
-        let used = tree.iter().map(|pid| self.cpu_cores_used(*pid, from, to));
-        used.sum()
     }
 
     /// Cores that all processes of the host kept busy from `from` to `to`, on average.
@@ -198,10 +207,21 @@ impl<'a> Series<'a> {
     /// interval and the reading next to it.
     #[must_use]
     pub fn coverage(&self, source: &Source, from: MonoNs, to: MonoNs) -> Coverage {
+        self.covered(source, from, to, |sample| has_read(sample, source))
+    }
+
+    /// The same, of samples that have what is asked for: a source can be read in part.
+    fn covered(
+        &self,
+        source: &Source,
+        from: MonoNs,
+        to: MonoNs,
+        has: impl Fn(&Sample) -> bool,
+    ) -> Coverage {
         let read: Vec<MonoNs> = self
             .between(from, to)
             .iter()
-            .filter(|s| has_read(s, source))
+            .filter(|s| has(s))
             .map(|s| s.at)
             .collect();
         let mut gaps: Vec<Gap> = self

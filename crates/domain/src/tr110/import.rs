@@ -337,6 +337,7 @@ fn run_report(run: &RunFile, test: &RunFile) -> RunReport {
             .map(|(longest, wall)| (wall - longest) * 1e3),
         host: None,
         goodput: None,
+        gpu_memory: None,
         agents,
         legs: Vec::new(),
         tr110: Some(run.stated.clone()),

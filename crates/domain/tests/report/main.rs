@@ -10,6 +10,7 @@ mod files;
 mod golden;
 mod goodput;
 mod html;
+mod memory;
 mod properties;
 mod support;
 mod topology;

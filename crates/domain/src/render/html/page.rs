@@ -111,6 +111,7 @@ pub(super) fn page(report: &Report, derived: &Derived) -> Page {
         &report.environment,
         spreads_note.as_ref(),
     ));
+    contention.extend(pictures::sampled_memory(&spreads, spreads_note.as_ref()));
     let mut gain = vec![pictures::gain(&rows, rows_note.as_ref())];
     gain.extend(pictures::efficiency(&rows, rows_note.as_ref()));
     gain.extend(pictures::scaling(report, &derived.laws));
