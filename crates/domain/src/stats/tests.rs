@@ -201,7 +201,7 @@ fn equal_values_have_no_spread_and_no_difference_by_rounding() {
             let same = one_sample_t(&values, value).unwrap();
             assert_eq!((same.t, same.p_two_sided), (0.0, 1.0));
             let more = vec![value; n + 1];
-            assert_eq!(welch_t(&values, &more).unwrap().p_two_sided, 1.0);
+            near(welch_t(&values, &more).map(|t| t.p_two_sided), 1.0, 0.0);
             assert_eq!(welch_95(&values, &more), Some((0.0, [0.0, 0.0])));
         }
     }
