@@ -1,8 +1,9 @@
 //! Which configuration to take for which goal, from measured results only.
 //!
-//! A recipe picks the best test of a report by the figure that its goal asks for, says whether the next
-//! best is within noise, and gives the interval of the gain to expect. Where a report cannot answer, it
-//! says "not measured" and why; nothing is extrapolated, and TR110's speed-up picks nothing.
+//! A recipe picks the best test of a report by the figure that its goal asks for, says whether it is
+//! shown to be better than the next best, and gives the interval of the gain to expect. Where a report
+//! cannot answer, it says "not measured" and why; nothing is extrapolated, and TR110's speed-up picks
+//! nothing.
 
 mod phase;
 mod write;
@@ -306,6 +307,7 @@ fn pick(
     ranked.sort_by(|a, b| (sign * a.0).total_cmp(&(sign * b.0)));
     let (_, best) = ranked.first()?;
     let next = ranked.get(1);
+    // Not corrected for the number of tests: the nearest two of many are closer than any two.
     let clear = next
         .and_then(|(_, next)| welch_95(&figure.values(best), &figure.values(next)))
         .map(|(_, [low, high])| low > 0.0 || high < 0.0);

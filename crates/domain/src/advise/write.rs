@@ -216,7 +216,7 @@ fn notes(recipe: &Recipe, pick: &Pick) -> Vec<String> {
             text(*value)
         ),
         (Some((test, value)), Some(false)) => format!(
-            "Within noise of the next best (test {test}: {}): either will do.",
+            "No difference to the next best is shown (test {test}: {}): these runs do not tell which is better.",
             text(*value)
         ),
         (Some((test, value)), None) => format!(
