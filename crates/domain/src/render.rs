@@ -7,6 +7,7 @@ mod comparison;
 mod csv;
 mod extra;
 mod gate;
+mod goodput;
 mod html;
 mod markdown;
 mod memory;

@@ -27,6 +27,7 @@ pub use aggregate::{AgentAggregate, Aggregate, Distributions};
 pub use build::{AgentOutputs, BuildError, Built, Input, Integrity, build, build_counted, outputs};
 pub use environment::{Engine, Environment, Instance};
 pub use findings::{Evidence, Finding};
+pub(crate) use goodput::NO_SLO;
 pub use imported::{AgentOptions, ImportedFrom, Tr110Agent, Tr110Run};
 pub use memory::{DeviceMemory, RunGpuMemory};
 pub(crate) use topology::part;

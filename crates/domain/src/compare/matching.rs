@@ -139,11 +139,16 @@ pub(super) fn caveats(a: &Report, b: &Report) -> Vec<String> {
             b.workload.as_ref().map(|w| w.template.clone()),
         ),
     ];
+    let limits = a.slo.zip(b.slo).filter(|(a, b)| a != b);
+    let limits = limits.map(|(a, b)| {
+        format!("The limits of [slo] differ, so that goodput is not compared: {a}; and {b}.")
+    });
     facts
         .into_iter()
         .filter_map(|(what, a, b)| match (a, b) {
             (Some(a), Some(b)) if a != b => Some(format!("The {what} differ: {a} and {b}.")),
             _ => None,
         })
+        .chain(limits)
         .collect()
 }

@@ -3,7 +3,7 @@
 use super::RenderError;
 use crate::report::{AgentRun, Report, RunGpuMemory, RunReport, TestReport};
 
-const HEADER: [&str; 41] = [
+const HEADER: [&str; 45] = [
     "test",
     "phase",
     "scenario",
@@ -40,6 +40,10 @@ const HEADER: [&str; 41] = [
     "agent_ttft_ms",
     "agent_requests",
     "agent_failed_requests",
+    "goodput_rps",
+    "good_ratio",
+    "good_solo_ratio",
+    "agent_good_requests",
     "gpu_memory_peak_bytes",
     "gpu_memory_mean_bytes",
     "gpu_memory_peak_ratio",
@@ -66,7 +70,7 @@ pub fn runs_csv(report: &Report) -> Result<Vec<u8>, RenderError> {
         .map_err(|error| RenderError::Csv(error.into_error().into()))
 }
 
-fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 41] {
+fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 45] {
     let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     let failed = agent
         .requests
@@ -80,6 +84,14 @@ fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 41] {
             .map(|bytes| bytes.to_string())
             .unwrap_or_default()
     };
+    let goodput = run.goodput.as_ref();
+    // Without an [slo] no request is judged, and there is nothing to count.
+    let good: Option<usize> = agent
+        .requests
+        .iter()
+        .map(|request| request.good.map(usize::from))
+        .sum();
+    let good = good.filter(|_| !agent.requests.is_empty());
     [
         test.id.clone(),
         test.phase.to_string(),
@@ -124,6 +136,10 @@ fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 41] {
         number(agent.ttft_ms),
         agent.requests.len().to_string(),
         failed.to_string(),
+        number(goodput.map(|found| found.goodput_rps)),
+        number(goodput.map(|found| found.good_ratio)),
+        number(goodput.and_then(|found| found.good_solo_ratio)),
+        good.map(|count| count.to_string()).unwrap_or_default(),
         bytes(|memory| memory.peak_bytes),
         number(memory.and_then(|memory| memory.mean_bytes)),
         number(memory.and_then(|memory| memory.peak_ratio)),

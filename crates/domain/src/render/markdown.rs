@@ -1,6 +1,7 @@
 //! `report.md`: the experiment for a person who has never seen one.
 
 use super::extra;
+use super::goodput;
 use super::summary::{body, title};
 use super::table::{Table, escape};
 use super::topology;
@@ -82,6 +83,7 @@ pub(super) fn markdown(report: &Report, tables: &[tables::Table]) -> String {
     out.push_str(&extra::source(report));
     out.push_str(&extra::findings(report));
     out.push_str(HOW_TO_READ);
+    out.push_str(&goodput::section(report));
     out.push_str(&topology::section(report.topology.as_ref()));
     for test in &report.tests {
         out.push_str(&format!("## {}\n\n", escape(&title(test))));

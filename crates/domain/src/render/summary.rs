@@ -31,6 +31,7 @@ pub fn summary_json(test: &TestReport) -> Result<Value, RenderError> {
                 "parallel_efficiency": run.parallel_efficiency,
                 "tr110_speedup": run.tr110_speedup,
                 "start_skew_ms": run.start_skew_ms,
+                "goodput": run.goodput,
             })
         })
         .collect();

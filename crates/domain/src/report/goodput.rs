@@ -9,7 +9,7 @@ use crate::slo::{Figures, Goodput, Slo, Standing};
 use crate::stats::{Provenance, Summary};
 
 /// Why a report has no goodput.
-pub(super) const NO_SLO: &str = "the spec states no [slo]";
+pub(crate) const NO_SLO: &str = "the spec states no [slo]";
 
 /// A statistic of good requests where nothing says which are good.
 pub(super) fn no_slo() -> Summary {
@@ -71,19 +71,24 @@ impl Aggregate {
         } else {
             Provenance::Measured
         };
-        let over = |of: fn(&Goodput) -> Option<f64>, otherwise: &str| {
+        let over = |of: fn(&Goodput) -> Option<f64>, most: f64, otherwise: &str| {
             let found = valid().filter_map(|run| of(run.goodput.as_ref()?));
             let reason = if valid().next().is_none() {
                 "no valid run"
             } else {
                 otherwise
             };
-            Summary::of(&found.collect::<Vec<f64>>(), provenance, reason)
+            let mut summary = Summary::of(&found.collect::<Vec<f64>>(), provenance, reason);
+            // Of few runs Student's t reaches beyond what the figure can be, where the mean is not.
+            summary.ci95 = summary
+                .ci95
+                .map(|ends| ends.map(|end| end.clamp(0.0, most)));
+            summary
         };
         let none = "no request was made";
-        self.goodput_rps = over(|found| Some(found.goodput_rps), none);
-        self.good_ratio = over(|found| Some(found.good_ratio), none);
-        self.good_solo_ratio = over(|found| found.good_solo_ratio, NO_SOLO);
+        self.goodput_rps = over(|found| Some(found.goodput_rps), f64::INFINITY, none);
+        self.good_ratio = over(|found| Some(found.good_ratio), 1.0, none);
+        self.good_solo_ratio = over(|found| found.good_solo_ratio, 1.0, NO_SOLO);
         self
     }
 }

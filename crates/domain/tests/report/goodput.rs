@@ -101,7 +101,10 @@ fn an_interval_comes_of_the_runs() {
     let [first, second] = [0, 1].map(|test: usize| &found.tests[test].aggregate);
     near(first.good_ratio.value, 2.0 / 3.0);
     assert_eq!(first.good_ratio.n, 3);
-    assert!(first.good_ratio.ci95.unwrap()[0] < 2.0 / 3.0);
+    // Student's t of three runs would reach from -0.8 to 2.1: a share cannot.
+    assert_eq!(first.good_ratio.ci95, Some([0.0, 1.0]));
+    let [low, high] = first.goodput_rps.ci95.unwrap();
+    assert!(low.abs() < 1e-12 && high > first.goodput_rps.value.unwrap());
     near(first.good_solo_ratio.value, 1.0);
     near(second.good_ratio.value, 0.0);
     near(second.goodput_rps.value, 0.0);
@@ -302,4 +305,79 @@ fn a_report_of_before_is_still_read() {
         assert!(aggregate.remove(name).is_some(), "{name}");
     }
     assert_eq!(serde_json::from_value::<Report>(value).unwrap(), found);
+}
+
+/// Test 1 keeps 102.5 ms in two of three runs together, test 2 never; both do alone.
+fn limited() -> World {
+    let slo = Slo {
+        ttft_ms: Some(102.5),
+        ..NONE
+    };
+    under(two_tests(), slo)
+}
+
+#[test]
+fn a_person_reads_which_requests_keep_the_limits() {
+    let text = chimera_domain::render::report_markdown(&limited().report());
+    let (_, section) = text
+        .split_once("## Requests that keep the limits\n")
+        .unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    insta::assert_snapshot!(section);
+    assert!(
+        !chimera_domain::render::report_markdown(&two_tests().report()).contains("keep the limits")
+    );
+}
+
+#[test]
+fn the_page_shows_the_same_and_only_where_there_are_limits() {
+    let page = |world: World| chimera_domain::render::report_html(&world.report()).unwrap();
+    let html = page(limited());
+    let (_, section) = html
+        .split_once("<h2>Requests that keep the limits</h2>")
+        .unwrap();
+    let (section, _) = section.split_once("</section>").unwrap();
+    for shown in [
+        "TTFT &lt;= 102.5 ms",
+        "67",
+        "8 of 12",
+        "0 of 12",
+        "Good alone",
+    ] {
+        assert!(section.contains(shown), "{shown}: {section}");
+    }
+    assert!(!page(two_tests()).contains("keep the limits"));
+}
+
+#[test]
+fn a_spreadsheet_has_goodput_of_each_run_and_good_requests_of_each_agent() {
+    let rows = |world: &World| -> Vec<Vec<String>> {
+        let bytes = chimera_domain::render::runs_csv(&world.report()).unwrap();
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .from_reader(bytes.as_slice());
+        let row = |row: Result<csv::StringRecord, csv::Error>| {
+            row.unwrap().iter().map(str::to_owned).collect()
+        };
+        reader.records().map(row).collect()
+    };
+    let with = rows(&limited());
+    let names = [
+        "goodput_rps",
+        "good_ratio",
+        "good_solo_ratio",
+        "agent_good_requests",
+    ];
+    let cells = |rows: &[Vec<String>], row: usize| {
+        names.map(|name| {
+            let column = rows[0].iter().position(|head| head == name).unwrap();
+            rows[row][column].clone()
+        })
+    };
+    let first = cells(&with, 1);
+    assert_eq!(first[1..], ["1", "1", "2"]);
+    assert!(first[0].parse::<f64>().unwrap() > 0.0);
+    // Run 3 of test 1: every request is late together.
+    assert_eq!(cells(&with, 5), ["0", "0", "1", "0"]);
+    assert_eq!(cells(&rows(&two_tests()), 1), ["", "", "", ""]);
 }

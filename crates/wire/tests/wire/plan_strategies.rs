@@ -113,7 +113,7 @@ fn goal() -> impl Strategy<Value = Goal> {
 
 fn later_phase() -> impl Strategy<Value = LaterPhase> {
     (
-        any::<[u32; 3]>(),
+        any::<[u32; 4]>(),
         of(text()),
         metric(),
         vec(text(), 0..3),
@@ -202,17 +202,19 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
         vec(later_phase(), 0..3),
     )
         .prop_map(
-            |((name, seed, workload), (limits, budget, slo), model_digests, tests, legs, later)| Plan {
-                name,
-                seed,
-                workload,
-                limits,
-                model_digests,
-                budget,
-                slo,
-                tests,
-                legs,
-                later,
+            |((name, seed, workload), (limits, budget, slo), model_digests, tests, legs, later)| {
+                Plan {
+                    name,
+                    seed,
+                    workload,
+                    limits,
+                    model_digests,
+                    budget,
+                    slo,
+                    tests,
+                    legs,
+                    later,
+                }
             },
         )
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::STYLE;
+use super::goodput::{GoodputView, goodput};
 use super::pictures;
 use super::sections::{
     Line, TestView, data_lines, environment, instances, invalid, results, test_view,
@@ -49,6 +50,7 @@ pub(super) struct Page {
     runs_note: Option<String>,
     times: Vec<Figure>,
     contention: Vec<Figure>,
+    goodput: Option<GoodputView>,
     results: Option<Table>,
     tests: Vec<TestView>,
     tests_note: Option<String>,
@@ -145,6 +147,7 @@ pub(super) fn page(report: &Report, derived: &Derived) -> Page {
             pictures::tpot(&spreads, spreads_note.as_ref()),
         ],
         contention,
+        goodput: goodput(report),
         results: results(&report.tests),
         tests: report.tests.iter().map(|test| test_view(test, full)).collect(),
         tests_note: (!full).then(|| {
