@@ -5,6 +5,7 @@
 //! queue that is never waited for: waiting would be measured.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chimera_domain::control::{Invalid, InvalidReason};
 use chimera_domain::event::{
@@ -19,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{AgentContext, run_agent};
-use crate::engine::{EngineClient, EngineConfig, Limits};
+use crate::engine::{EngineClient, EngineConfig, EngineError, Limits};
 use crate::launcher::Endpoint;
 use crate::lease::LeaseEnd;
 use crate::pin;
@@ -49,6 +50,10 @@ pub(crate) enum JobEvent {
 }
 
 pub(crate) const EVENT_CAPACITY: usize = 8;
+
+/// Pause before an instance that could not be looked at after the work is looked at once more. The
+/// agent is idle: nothing is measured.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// What the agent does, and for whom.
 pub(crate) struct Work {
@@ -207,12 +212,35 @@ async fn run(
         .err();
     let at = clock::mono();
     reporter.tell(JobEvent::Idle);
+    let unseen = match look_again(&client, failure.is_some()).await {
+        Ok(facts) => {
+            reporter.emit(pin_record(PinMoment::After, known_better(facts, endpoint)));
+            None
+        }
+        // Said, and not only left out of the stream: the checker refuses the leg for it, and the
+        // coordinator would have closed it as valid and gone on.
+        Err(error) => {
+            tracing::warn!(%error, "the instance could not be looked at after the run");
+            Some(AgentFailure {
+                label: "pin".to_owned(),
+                detail: format!("the instance could not be looked at after the work: {error}"),
+            })
+        }
+    };
+    reporter.end(at, failure.or(unseen));
+}
+
+/// Looks at the instance after the work; twice, where the work itself went well: one refused
+/// connection should not cost the run.
+async fn look_again(client: &EngineClient, failed: bool) -> Result<PinFacts, EngineError> {
     match client.pin_facts().await {
-        Ok(facts) => reporter.emit(pin_record(PinMoment::After, known_better(facts, endpoint))),
-        // Left out of the stream: the checker then says that the pin was not seen again.
-        Err(error) => tracing::warn!(%error, "the instance could not be looked at after the run"),
+        Err(error) if !failed => {
+            tracing::debug!(%error, "the instance is looked at once more");
+            tokio::time::sleep(SECOND_LOOK).await;
+            client.pin_facts().await
+        }
+        seen => seen,
     }
-    reporter.end(at, failure);
 }
 
 /// Loads the model with the options of the run and looks at what came of it.
