@@ -1,7 +1,7 @@
 //! Which test of one report is which test of the other.
 
 use super::MatchedBy;
-use crate::report::{AgentConfig, Report, TestReport};
+use crate::report::{AgentConfig, Engine, Report, TestReport};
 
 /// Tests of two reports, matched.
 pub(super) struct Matched<'a> {
@@ -112,12 +112,7 @@ pub(super) fn same_plan(a: &Report, b: &Report, matched: &Matched<'_>) -> Result
 /// What differs besides the tests.
 pub(super) fn caveats(a: &Report, b: &Report) -> Vec<String> {
     let (x, y) = (&a.environment, &b.environment);
-    let engine = |e: &crate::report::Environment| {
-        e.engine.as_ref().map(|engine| {
-            let version = engine.version.as_deref().unwrap_or("unknown version");
-            format!("{} {version}", engine.name.as_deref().unwrap_or("unknown"))
-        })
-    };
+    let engine = |e: &crate::report::Environment| e.engine.as_ref().map(Engine::in_words);
     let facts = [
         ("hosts", x.host.clone(), y.host.clone()),
         ("processors", x.cpu.clone(), y.cpu.clone()),

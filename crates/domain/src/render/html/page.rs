@@ -13,7 +13,7 @@ use super::tr110::{Tr110Table, tr110};
 use super::view::{Card, Cell, Figure, Key, Mark, Table, clean, interval, mark, percent, tone};
 use crate::render::Derived;
 use crate::report::number::{text, word};
-use crate::report::{OutcomeState, Report, TestReport};
+use crate::report::{Engine, OutcomeState, Report, TestReport};
 use crate::stats::{Provenance, Summary};
 
 /// More tests than this and the statistics of each stand only in the test's own files.
@@ -220,13 +220,8 @@ fn no_gain(tests: &[TestReport]) -> String {
 
 fn context(report: &Report) -> Vec<String> {
     let environment = &report.environment;
-    let engine = environment.engine.as_ref().and_then(|engine| {
-        let name = engine.name.as_deref()?;
-        Some(format!(
-            "{name} {}",
-            engine.version.as_deref().unwrap_or("of unknown version")
-        ))
-    });
+    let engine = environment.engine.as_ref();
+    let engine = engine.filter(|e| e.name.is_some()).map(Engine::in_words);
     let cores = environment.cores.map(|cores| format!("{cores} cores"));
     let gpu = environment
         .gpu
