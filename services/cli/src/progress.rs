@@ -202,9 +202,22 @@ fn counts(progress: &Progress) -> String {
 
 /// How long it will take, in words. `None`: not known yet, or over.
 fn left(progress: &Progress) -> Option<String> {
-    let left = Duration::from_millis(progress.tally.left_ms?);
-    let shown = left.as_secs() > 0 && progress.outcome.is_none();
-    shown.then(|| format!("about {} left", clock_text(left)))
+    if progress.outcome.is_some() {
+        return None;
+    }
+    let tally = &progress.tally;
+    let some = |ms: u64| Some(Duration::from_millis(ms)).filter(|time| time.as_secs() > 0);
+    let planned = some(tally.left_ms?).map(clock_text);
+    // Whether tests are repeated is not known before their intervals are.
+    let repeated = tally.left_at_most_ms.and_then(some).map(clock_text);
+    match (planned, repeated) {
+        (None, None) => None,
+        (Some(planned), None) => Some(format!("about {planned} left")),
+        (Some(planned), Some(repeated)) => Some(format!(
+            "about {planned} left, up to {repeated} if intervals stay wide"
+        )),
+        (None, Some(repeated)) => Some(format!("up to {repeated} left if intervals stay wide")),
+    }
 }
 
 /// How fast the agents of the last leg wrote.

@@ -23,7 +23,7 @@ fn every_service_and_method_can_be_found_by_reflection() {
     let expected = [
         (
             "Analysis",
-            vec!["GetRefusals", "GetReport", "GetValues", "ListReports"],
+            vec!["GetEvidence", "GetReport", "ListReports"],
         ),
         (
             "Control",

@@ -120,7 +120,7 @@ fn later_phase() -> impl Strategy<Value = LaterPhase> {
         vec((any::<u32>(), text()), 0..3),
     )
         .prop_map(
-            |([phase, from_phase, legs], scenario, by, options, tests)| LaterPhase {
+            |([phase, from_phase, legs, at_most], scenario, by, options, tests)| LaterPhase {
                 phase,
                 select: Select {
                     from_phase,
@@ -130,6 +130,7 @@ fn later_phase() -> impl Strategy<Value = LaterPhase> {
                 },
                 tests,
                 legs,
+                legs_at_most: (at_most > legs).then_some(at_most),
             },
         )
 }

@@ -176,21 +176,21 @@ fn study() -> impl Strategy<Value = (Option<LegInWords>, Tally, Vec<AgentRate>)>
             runs,
             attempt,
         });
-    let tally =
-        (any::<[u32; 8]>(), any::<u64>(), of(any::<u64>())).prop_map(|(n, elapsed_ms, left_ms)| {
-            Tally {
-                phases: n[0],
-                tests: n[1],
-                tests_done: n[2],
-                runs: n[3],
-                runs_valid: n[4],
-                runs_invalid: n[5],
-                invalid_attempts: n[6],
-                retried: n[7],
-                elapsed_ms,
-                left_ms,
-            }
-        });
+    let tally = (any::<[u32; 8]>(), any::<u64>(), any::<[Option<u64>; 2]>()).prop_map(
+        |(n, elapsed_ms, [left_ms, left_at_most_ms])| Tally {
+            phases: n[0],
+            tests: n[1],
+            tests_done: n[2],
+            runs: n[3],
+            runs_valid: n[4],
+            runs_invalid: n[5],
+            invalid_attempts: n[6],
+            retried: n[7],
+            elapsed_ms,
+            left_ms,
+            left_at_most_ms,
+        },
+    );
     let rate = (id(), 0.0..1e6_f64).prop_map(|(agent, tokens_per_s)| AgentRate {
         agent,
         tokens_per_s,

@@ -84,6 +84,28 @@ fn a_line_per_change_with_what_is_left_once_it_is_known() {
 }
 
 #[test]
+fn what_may_be_repeated_makes_what_is_left_a_range() {
+    let said = |left_s, at_most_s: Option<u64>| {
+        let mut picture = at(progress(2, 2, "running"), 20, left_s);
+        picture.tally.left_at_most_ms = at_most_s.map(|s| s * 1_000);
+        left(&picture)
+    };
+    let words = |text: &str| Some(text.to_owned());
+    assert_eq!(said(Some(720), None), words("about 12:00 left"));
+    assert_eq!(
+        said(Some(720), Some(1_860)),
+        words("about 12:00 left, up to 31:00 if intervals stay wide")
+    );
+    // All that is planned is measured, and the analyzer is asked.
+    assert_eq!(
+        said(Some(0), Some(1_140)),
+        words("up to 19:00 left if intervals stay wide")
+    );
+    assert_eq!(said(Some(0), None), None);
+    assert_eq!(said(None, None), None);
+}
+
+#[test]
 fn a_study_says_phase_test_attempt_and_speed() {
     let mut picture = at(progress(3, 2, "running"), 3_725, Some(7_300));
     picture.tally.phases = 3;
