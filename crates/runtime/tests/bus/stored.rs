@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chimera_domain::ids::{AgentId, ExperimentId, RunId};
-use chimera_runtime::bus::{Auth, Bus, BusError, Expect, PublishError, ReadError, StreamLimits};
+use chimera_domain::ids::ExperimentId;
+use chimera_runtime::bus::{BusError, Expect, PublishError, ReadError, StreamLimits};
 use chimera_testkit::nats::TestNats;
 use chimera_wire::subject::{Filter, StreamName, Subject, msg_id_agent};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 
 use crate::{LIMIT, all, control, key, publish, publisher, started};
 
