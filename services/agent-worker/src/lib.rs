@@ -4,7 +4,7 @@
 //! - [`workload`]: what the agents do; [`agent`]: one agent's steps on one engine.
 //! - `job`: an agent on its own thread; `driver`: one assignment from WARM to its last record;
 //!   `hold`: the agents of the leg at hand; `session`: the coordinator's commands.
-//! - `recorder`, [`spool`]: records to disk and bus.
+//! - `recorder`, [`spool`]: records to disk and bus. `request_name`: the `X-Request-ID`.
 //! - [`launcher`]: the instance, attached or owned; `claim`, `fence`, `lease`, `pin`: whose it is, whom to
 //!   obey and until when, whether it is what was asked for.
 
@@ -23,6 +23,7 @@ mod lease;
 mod pin;
 pub mod probe;
 mod recorder;
+mod request_name;
 mod session;
 pub mod spool;
 pub mod workload;

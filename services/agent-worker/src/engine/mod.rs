@@ -17,6 +17,7 @@
 
 mod answer;
 mod error;
+mod failures;
 mod lines;
 mod ollama;
 mod openai;
