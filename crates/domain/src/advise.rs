@@ -1,8 +1,9 @@
 //! Which configuration to take for which goal, from measured results only.
 //!
-//! A recipe picks the best test of a report by the figure that its goal asks for, says whether the next
-//! best is within noise, and gives the interval of the gain to expect. Where a report cannot answer, it
-//! says "not measured" and why; nothing is extrapolated, and TR110's speed-up picks nothing.
+//! A recipe picks the best test of a report by the figure that its goal asks for, says whether it is
+//! shown to be better than the next best, and gives the interval of the gain to expect. Where a report
+//! cannot answer, it says "not measured" and why; nothing is extrapolated, and TR110's speed-up picks
+//! nothing.
 
 mod phase;
 mod write;
@@ -88,6 +89,10 @@ pub struct Playbook {
     pub experiment: String,
     /// Model of all agents. `null`: they differ, or it is not known.
     pub model: Option<String>,
+    /// What `[model]` of a spec must name that takes the phases: agents with another state their own.
+    /// `null`: it is not known.
+    #[serde(default)]
+    pub spec_model: Option<String>,
     /// One for every goal, in TR110's order.
     pub recipes: Vec<Recipe>,
 }
@@ -127,6 +132,9 @@ pub struct Pick {
     pub caveats: Vec<String>,
     /// What to write into a spec.
     pub phase: PhaseTable,
+    /// Why no spec takes the phase as it is. `null`: a spec takes it.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 /// Reads a figure of a run.
@@ -185,27 +193,61 @@ fn gpu_memory_bytes(run: &RunReport) -> Option<f64> {
 /// The playbook of a report.
 #[must_use]
 pub fn playbook(report: &Report) -> Playbook {
+    let spec_model = commonest(report);
+    let model = spec_model
+        .clone()
+        .filter(|model| models(report).all(|other| other == Some(model)));
+    let mut recipes: Vec<Recipe> = Goal::ALL
+        .iter()
+        .map(|goal| recipe(report, *goal, spec_model.as_deref()))
+        .collect();
+    one_baseline(report, &mut recipes, spec_model.as_deref());
     Playbook {
         name: report.name.clone(),
         experiment: report.experiment.to_string(),
-        model: model(report),
-        recipes: Goal::ALL.iter().map(|goal| recipe(report, *goal)).collect(),
+        model,
+        spec_model,
+        recipes,
     }
 }
 
-fn model(report: &Report) -> Option<String> {
-    let mut models = report
-        .tests
-        .iter()
-        .flat_map(|test| &test.agents)
-        .map(|agent| agent.model.as_ref());
-    let first = models.next()??;
-    models
-        .all(|model| model == Some(first))
-        .then(|| first.clone())
+/// A spec has one `[baseline]`: picks with another than the first list their agents.
+fn one_baseline(report: &Report, recipes: &mut [Recipe], model: Option<&str>) {
+    let mut picks = recipes
+        .iter_mut()
+        .filter_map(|recipe| recipe.pick.as_mut())
+        .filter(|pick| pick.phase.reads_baseline());
+    let Some(first) = picks.next() else {
+        return;
+    };
+    for pick in picks.filter(|pick| pick.phase.baseline != first.phase.baseline) {
+        if let Some(test) = report.tests.iter().find(|test| test.id == pick.test) {
+            pick.phase = PhaseTable::listing(test, model);
+            pick.refused = pick.phase.fault(model);
+        }
+    }
 }
 
-fn recipe(report: &Report, goal: Goal) -> Recipe {
+fn models(report: &Report) -> impl Iterator<Item = Option<&String>> {
+    let agents = report.tests.iter().flat_map(|test| &test.agents);
+    agents.map(|agent| agent.model.as_ref())
+}
+
+/// The model of most agents; of equals the one that comes first.
+fn commonest(report: &Report) -> Option<String> {
+    let mut counts: Vec<(&String, usize)> = Vec::new();
+    for model in models(report).flatten() {
+        match counts.iter_mut().find(|(known, _)| *known == model) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((model, 1)),
+        }
+    }
+    // The last of equal maxima wins: so the first is looked at last.
+    let most = counts.into_iter().rev().max_by_key(|(_, count)| *count);
+    most.map(|(model, _)| model.clone())
+}
+
+fn recipe(report: &Report, goal: Goal, model: Option<&str>) -> Recipe {
     let candidates: Vec<&TestReport> = report
         .tests
         .iter()
@@ -236,7 +278,7 @@ fn recipe(report: &Report, goal: Goal) -> Recipe {
             "neither a gain nor output tokens are known",
         ),
     };
-    let pick = pick(report, &candidates, &figure);
+    let pick = pick(report, &candidates, &figure, model);
     let why = if candidates.is_empty() {
         goal.lacks()
     } else {
@@ -250,7 +292,12 @@ fn recipe(report: &Report, goal: Goal) -> Recipe {
     }
 }
 
-fn pick(report: &Report, candidates: &[&TestReport], figure: &Figure) -> Option<Pick> {
+fn pick(
+    report: &Report,
+    candidates: &[&TestReport],
+    figure: &Figure,
+    model: Option<&str>,
+) -> Option<Pick> {
     let sign = if figure.higher_is_better { -1.0 } else { 1.0 };
     let mut ranked: Vec<(f64, &TestReport)> = candidates
         .iter()
@@ -260,9 +307,11 @@ fn pick(report: &Report, candidates: &[&TestReport], figure: &Figure) -> Option<
     ranked.sort_by(|a, b| (sign * a.0).total_cmp(&(sign * b.0)));
     let (_, best) = ranked.first()?;
     let next = ranked.get(1);
+    // Not corrected for the number of tests: the nearest two of many are closer than any two.
     let clear = next
         .and_then(|(_, next)| welch_95(&figure.values(best), &figure.values(next)))
         .map(|(_, [low, high])| low > 0.0 || high < 0.0);
+    let phase = PhaseTable::of(best, model);
     Some(Pick {
         test: best.id.clone(),
         label: best.label.clone(),
@@ -272,7 +321,8 @@ fn pick(report: &Report, candidates: &[&TestReport], figure: &Figure) -> Option<
         runner_up: next.map(|(value, test)| (test.id.clone(), *value)),
         clear,
         caveats: caveats(report, best),
-        phase: PhaseTable::of(best),
+        refused: phase.fault(model),
+        phase,
     })
 }
 
@@ -289,5 +339,19 @@ fn caveats(report: &Report, test: &TestReport) -> Vec<String> {
                 .any(|place| place.starts_with(&prefix))
     };
     let found = report.findings.iter().filter(about);
-    found.map(|finding| finding.sentence.clone()).collect()
+    let found = found.map(|finding| finding.sentence.clone());
+    found.chain(unstated(report, test)).collect()
+}
+
+/// What the files of an imported test leave open and a spec of ours sets all the same.
+fn unstated(report: &Report, test: &TestReport) -> Option<String> {
+    report.source.as_ref()?;
+    let names = phase::left_open(&test.agents);
+    (!names.is_empty()).then(|| {
+        format!(
+            "the imported files do not state {} of every agent, so the spec's defaults hold and need not \
+             be what was measured.",
+            names.join(", ")
+        )
+    })
 }

@@ -50,6 +50,22 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Without what counts good requests, where the two do not mean the same by good, or neither says
+    /// what good is and it is not all that was asked for. Where one says so, the other's lack is told.
+    fn for_limits(&self, a: &Report, b: &Report) -> Self {
+        let nothing_else = || self.metrics.iter().all(|metric| metric.needs_slo());
+        let keep = match (a.slo, b.slo) {
+            (Some(a), Some(b)) => a == b,
+            (None, None) => nothing_else(),
+            (Some(_), None) | (None, Some(_)) => true,
+        };
+        let mut options = self.clone();
+        options.metrics.retain(|metric| keep || !metric.needs_slo());
+        options
+    }
+}
+
 /// Two reports side by side.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
@@ -234,6 +250,7 @@ pub struct Spread {
 /// Comparing a report with itself finds nothing. Tests without a partner are listed, never compared.
 #[must_use]
 pub fn compare(a: &Report, b: &Report, options: &Options) -> Comparison {
+    let options = &options.for_limits(a, b);
     let matched = matching::match_tests(a, b);
     let same_plan = matching::same_plan(a, b, &matched);
     let mut tests: Vec<TestComparison> = matched

@@ -242,7 +242,7 @@ fn at_test(test: &TestReport, threshold: &Threshold, baseline: Option<&TestRepor
         let end = threshold.operator.weak_end(interval);
         (end, "the end of its 95 % interval")
     } else {
-        (value, "the mean")
+        (value, quantity.kind())
     };
     let met = threshold.operator.holds(judged, threshold.limit);
     result.state = if met {
@@ -288,7 +288,7 @@ fn by_baseline(comparison: &Comparison) -> Vec<GateResult> {
         Some(GateResult {
             test: Some(test.b.clone()),
             label: Some(test.label.clone()),
-            rule: format!("{} not worse than the baseline", metric.metric.name()),
+            rule: format!("{} not shown worse than the baseline", metric.metric.name()),
             value: metric.mean_b,
             interval: None,
             provenance: metric.provenance,

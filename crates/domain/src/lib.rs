@@ -12,7 +12,8 @@
 //! - [`session`]: what workers and the coordinator say to each other.
 //! - [`timeline`]: events of one leg folded into facts, with duplicates, gaps and disorder resolved.
 //! - [`validity`]: the only door to a [`validity::ValidRun`].
-//! - [`latency`], [`stats`], [`efficiency`]: one function per metric.
+//! - [`latency`], [`stats`], [`efficiency`]: one function per metric; [`slo`]: which requests are good,
+//!   and goodput.
 //! - [`metric`]: the metrics that a person may name.
 //! - [`quality`]: how good a report is that an agent wrote, by counting.
 //! - [`report`]: the report value and its schema; [`render`]: its files.
@@ -41,6 +42,7 @@ pub mod render;
 pub mod report;
 pub mod scaling;
 pub mod session;
+pub mod slo;
 pub mod spec;
 pub mod stats;
 pub mod tables;

@@ -36,6 +36,10 @@ pub enum Metric {
     E2eMs,
     /// Mean client time per output token together.
     TpotMs,
+    /// Requests that keep every limit of the `[slo]`, per second of the wall time together.
+    GoodputRps,
+    /// Requests that keep every limit of the `[slo]` over all, together.
+    GoodRatio,
     /// TR110's "concurrency speedup": balance.
     Tr110Speedup,
     /// TR110's "parallel efficiency": balance.
@@ -44,7 +48,7 @@ pub enum Metric {
 
 impl Metric {
     /// Every metric, in the order in which reports list them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::ConcurrencyGain,
         Self::ParallelEfficiency,
         Self::AggregateTokensPerS,
@@ -57,6 +61,8 @@ impl Metric {
         Self::TtftMs,
         Self::E2eMs,
         Self::TpotMs,
+        Self::GoodputRps,
+        Self::GoodRatio,
         Self::Tr110Speedup,
         Self::Tr110Efficiency,
     ];
@@ -77,6 +83,8 @@ impl Metric {
             Self::TtftMs => "ttft_ms",
             Self::E2eMs => "e2e_ms",
             Self::TpotMs => "tpot_ms",
+            Self::GoodputRps => "goodput_rps",
+            Self::GoodRatio => "good_ratio",
             Self::Tr110Speedup => "tr110_speedup",
             Self::Tr110Efficiency => "tr110_efficiency",
         }
@@ -93,6 +101,7 @@ impl Metric {
     pub fn unit(self) -> &'static str {
         match self {
             Self::AggregateTokensPerS | Self::SoloTokensPerS => "tokens/s",
+            Self::GoodputRps => "requests/s",
             Self::WallS | Self::IdleTailS => "s",
             Self::TtftMs | Self::E2eMs | Self::TpotMs => "ms",
             Self::ConcurrencyGain
@@ -100,6 +109,7 @@ impl Metric {
             | Self::ThroughputRatio
             | Self::Slowdown
             | Self::Fairness
+            | Self::GoodRatio
             | Self::Tr110Speedup
             | Self::Tr110Efficiency => "",
         }
@@ -121,6 +131,8 @@ impl Metric {
             | Self::SoloTokensPerS
             | Self::ThroughputRatio
             | Self::Fairness
+            | Self::GoodputRps
+            | Self::GoodRatio
             | Self::Tr110Speedup
             | Self::Tr110Efficiency => true,
         }
@@ -142,9 +154,18 @@ impl Metric {
             | Self::TtftMs
             | Self::E2eMs
             | Self::TpotMs
+            | Self::GoodputRps
+            | Self::GoodRatio
             | Self::Tr110Speedup
             | Self::Tr110Efficiency => false,
         }
+    }
+
+    /// Whether it counts good requests, so that without an `[slo]` nobody can tell it, and under two
+    /// different ones it is not the same figure.
+    #[must_use]
+    pub fn needs_slo(self) -> bool {
+        matches!(self, Self::GoodputRps | Self::GoodRatio)
     }
 
     /// The metric over the valid runs of a test.
@@ -163,6 +184,8 @@ impl Metric {
             Self::TtftMs => &aggregate.ttft_ms,
             Self::E2eMs => &aggregate.e2e_ms,
             Self::TpotMs => &aggregate.tpot_ms,
+            Self::GoodputRps => &aggregate.goodput_rps,
+            Self::GoodRatio => &aggregate.good_ratio,
             Self::Tr110Speedup => &aggregate.tr110_speedup,
             Self::Tr110Efficiency => &aggregate.tr110_efficiency,
         }
@@ -196,6 +219,8 @@ impl Metric {
             Self::TtftMs => requests(|r| r.ttft_ms).or_else(|| agents(|a| a.ttft_ms)),
             Self::E2eMs => requests(|r| r.e2e_ms),
             Self::TpotMs => requests(|r| r.tpot_ms),
+            Self::GoodputRps => run.goodput.as_ref().map(|found| found.goodput_rps),
+            Self::GoodRatio => run.goodput.as_ref().map(|found| found.good_ratio),
             Self::Tr110Speedup => run.tr110_speedup,
             Self::Tr110Efficiency => run.tr110_efficiency,
         }

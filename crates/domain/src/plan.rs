@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, Role, RunId};
 use crate::options::{EngineKind, EngineOptions};
+use crate::slo::Slo;
 
 pub use build::{PlanError, build, later};
 pub use evidence::{choose, relative_half_width, wants_more};
@@ -45,6 +46,9 @@ pub struct Plan {
     /// What is done about legs that turn out invalid, and between legs.
     #[serde(default)]
     pub budget: Budget,
+    /// What a request must keep to be good; `None`: nothing says which are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Slo>,
     /// Configurations, by rising id.
     pub tests: Vec<PlannedTest>,
     /// Legs in the order of execution.

@@ -15,8 +15,10 @@ mod environment;
 mod explain;
 mod facts;
 pub mod findings;
+mod goodput;
 mod host;
 mod imported;
+mod memory;
 pub mod number;
 mod topology;
 mod types;
@@ -26,7 +28,9 @@ pub use aggregate::{AgentAggregate, Aggregate, Distributions};
 pub use build::{AgentOutputs, BuildError, Built, Input, Integrity, build, build_counted, outputs};
 pub use environment::{Engine, Environment, Instance};
 pub use findings::{Evidence, Finding};
+pub(crate) use goodput::NO_SLO;
 pub use imported::{AgentOptions, ImportedFrom, Tr110Agent, Tr110Run};
+pub use memory::{DeviceMemory, RunGpuMemory};
 pub(crate) use topology::part;
 pub use topology::{
     Difference, DifferenceMethod, TopologyArm, TopologyGroup, TopologyPair, TopologyVerdict,

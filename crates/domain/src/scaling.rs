@@ -124,7 +124,8 @@ pub struct Level {
     /// What each agent since the level before added to the mean, as a part of what one agent alone
     /// does. `null` at the first level, or if one agent was not measured.
     pub added: Option<f64>,
-    /// Its 95 % interval (Welch); the error of what one agent alone does is not in it.
+    /// Its interval (delta method, Satterthwaite's degrees of freedom), at 1 - 0.05 / m for the m steps
+    /// between levels: all of them hold together with 95 %.
     pub added_ci95: Option<[f64; 2]>,
 }
 

@@ -287,6 +287,10 @@ pub struct Tally {
     ///
     /// *Undefined when* no leg of a kind that is left has been measured, or it has ended.
     pub left_ms: Option<u64>,
+    /// The same if every test whose interval is watched is repeated as often as it may be, ms.
+    ///
+    /// *Undefined when* `left_ms` is, or no test may be repeated any more.
+    pub left_at_most_ms: Option<u64>,
 }
 
 /// How fast an agent wrote.

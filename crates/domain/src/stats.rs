@@ -30,7 +30,9 @@ mod summary;
 pub use dependence::{autocorrelation, block_length, effective_n};
 pub use effect::{Magnitude, cohens_d, cohens_dz, hedges_g};
 pub use hypothesis::{TTest, one_sample_t, paired_t, prediction_t, welch_t};
-pub use interval::{t_interval, t_interval_95, welch_95, welch_interval, wilson_interval};
+pub use interval::{
+    t_interval, t_interval_95, weighted_interval, welch_95, welch_interval, wilson_interval,
+};
 pub use multiplicity::holm;
 pub use outlier::{MAD_LIMIT, Outliers, SIGMA_LIMIT, outliers};
 pub use power::{minimum_detectable, power_of_t};

@@ -35,6 +35,7 @@ fn every_figure_of_a_report_is_explained() {
         "Parts",
         "Excess",
         "CauseFinding",
+        "Goodput",
     ] {
         for (name, property) in schema["$defs"][part]["properties"].as_object().unwrap() {
             let known = METRICS.contains(&format!("`{name}`"));

@@ -1,19 +1,25 @@
 //! The fake driver: the script as it stands now, who has initialised, and where each list is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::script::{Answer, ErrorName, Gpu, Process, Processes, Script, Step};
+use crate::script::{
+    Answer, ErrorName, Gpu, Process, Processes, Script, Step, Utilisation, Utilisations,
+};
 
 /// The environment variable that names the script.
 const SCRIPT_VARIABLE: &str = "FAKE_NVML_SCRIPT";
 /// The script's name beside the library, where the variable is not set.
 const SCRIPT_BESIDE: &str = "fake-nvml.json";
-/// Devices that a handle can name.
+/// Devices that a handle can name, and instances of one.
 const MAX_GPUS: usize = 255;
+/// Bits of a handle that name the device and its instance; above them is the generation.
+const PLACE_BITS: u32 = 16;
+/// The bits that name the device.
+const DEVICE_MASK: usize = 0xff;
 
 /// Everything this copy of the library knows.
 #[derive(Default)]
@@ -25,8 +31,12 @@ pub(crate) struct Driver {
     users: u32,
     /// The script's generation when the first user came.
     generation: u64,
-    /// How often a list was asked: (device, field).
+    /// How often a list was asked: (place of the device, field).
     asked: HashMap<(usize, String), usize>,
+    /// Xid errors of each device that nobody was told yet.
+    xids: BTreeMap<usize, VecDeque<u64>>,
+    /// Event sets, by number: the devices registered with them, by index.
+    sets: BTreeMap<usize, Vec<usize>>,
 }
 
 /// Tells one content of a file from the next, without reading it.
@@ -78,6 +88,9 @@ impl Driver {
             })?;
             self.seen = Some(id);
             self.asked.clear();
+            for (index, gpu) in self.script.gpus.iter().enumerate() {
+                self.xids.entry(index).or_default().extend(&gpu.xids);
+            }
         }
         Ok(())
     }
@@ -113,6 +126,17 @@ impl Driver {
             .ok_or(ErrorName::NotSupported)
     }
 
+    pub(crate) fn library_version(&self) -> Result<&str, ErrorName> {
+        self.ready()?;
+        let version = self.script.library_version.as_deref();
+        version.ok_or(ErrorName::NotSupported)
+    }
+
+    pub(crate) fn cuda_version(&self) -> Result<i32, ErrorName> {
+        self.ready()?;
+        self.script.cuda_version.ok_or(ErrorName::NotSupported)
+    }
+
     pub(crate) fn count(&self) -> Result<usize, ErrorName> {
         self.ready()?;
         Ok(self.script.gpus.len().min(MAX_GPUS))
@@ -132,17 +156,25 @@ impl Driver {
             return Err(error);
         }
         let generation = usize::try_from(self.generation).unwrap_or(usize::MAX);
-        Ok(generation.wrapping_shl(8) | (index + 1))
+        Ok(generation.wrapping_shl(PLACE_BITS) | (index + 1))
     }
 
-    /// The device of a handle; one from before a reset names none.
-    pub(crate) fn gpu(&self, handle: usize) -> Result<(usize, &Gpu), ErrorName> {
+    /// The handle of an instance of a device in MIG mode.
+    pub(crate) fn instance(&self, handle: usize, instance: usize) -> Result<usize, ErrorName> {
+        let gpu = self.gpu(handle)?;
+        let instances = gpu.mig.as_deref().ok_or(ErrorName::NotSupported)?;
+        if instance >= instances.len().min(MAX_GPUS) {
+            return Err(ErrorName::NotFound);
+        }
+        Ok(handle | (instance + 1).wrapping_shl(PLACE_BITS / 2))
+    }
+
+    /// The device, or the instance, of a handle; one from before a reset names none.
+    pub(crate) fn gpu(&self, handle: usize) -> Result<&Gpu, ErrorName> {
         self.ready()?;
-        let index = (handle & 0xff)
-            .checked_sub(1)
-            .ok_or(ErrorName::InvalidArgument)?;
+        let index = index_of(handle).ok_or(ErrorName::InvalidArgument)?;
         let generation = usize::try_from(self.generation).unwrap_or(usize::MAX);
-        if handle >> 8 != generation.wrapping_shl(8) >> 8 {
+        if handle >> PLACE_BITS != generation.wrapping_shl(PLACE_BITS) >> PLACE_BITS {
             return Err(ErrorName::InvalidArgument);
         }
         let gpu = self
@@ -150,21 +182,47 @@ impl Driver {
             .gpus
             .get(index)
             .ok_or(ErrorName::InvalidArgument)?;
-        match gpu.state {
-            Some(error) => Err(error),
-            None => Ok((index, gpu)),
+        if let Some(error) = gpu.state {
+            return Err(error);
         }
+        match ((handle >> (PLACE_BITS / 2)) & DEVICE_MASK).checked_sub(1) {
+            None => Ok(gpu),
+            Some(instance) => gpu
+                .mig
+                .as_deref()
+                .and_then(|instances| instances.get(instance))
+                .ok_or(ErrorName::InvalidArgument),
+        }
+    }
+
+    /// Whether MIG mode is on.
+    pub(crate) fn mig_mode(&mut self, handle: usize) -> Result<bool, ErrorName> {
+        if self.gpu(handle)?.mig.is_some() {
+            return Ok(true);
+        }
+        Ok(self.value(handle, "mig_mode")? != 0)
+    }
+
+    /// How many instances a device can have.
+    pub(crate) fn instances(&self, handle: usize) -> Result<usize, ErrorName> {
+        let instances = self.gpu(handle)?.mig.as_deref();
+        instances.map(<[Gpu]>::len).ok_or(ErrorName::NotSupported)
     }
 
     /// The next answer for a field of a device.
     pub(crate) fn value(&mut self, handle: usize, field: &str) -> Result<u64, ErrorName> {
-        let (index, gpu) = self.gpu(handle)?;
-        match gpu.fields.get(field).ok_or(ErrorName::NotSupported)? {
+        let place = handle & ((1 << PLACE_BITS) - 1);
+        match self
+            .gpu(handle)?
+            .fields
+            .get(field)
+            .ok_or(ErrorName::NotSupported)?
+        {
             Answer::Always(value) => Ok(*value),
             Answer::Fails { error } => Err(*error),
             Answer::InTurn(steps) => {
                 let steps = steps.clone();
-                let turn = self.asked.entry((index, field.to_owned())).or_insert(0);
+                let turn = self.asked.entry((place, field.to_owned())).or_insert(0);
                 let step = steps
                     .get(*turn)
                     .or(steps.last())
@@ -179,12 +237,84 @@ impl Driver {
     }
 
     pub(crate) fn compute(&self, handle: usize) -> Result<&[Process], ErrorName> {
-        processes(&self.gpu(handle)?.1.compute)
+        processes(&self.gpu(handle)?.compute)
     }
 
     pub(crate) fn graphics(&self, handle: usize) -> Result<&[Process], ErrorName> {
-        processes(&self.gpu(handle)?.1.graphics)
+        processes(&self.gpu(handle)?.graphics)
     }
+
+    pub(crate) fn mps(&self, handle: usize) -> Result<&[Process], ErrorName> {
+        processes(&self.gpu(handle)?.mps)
+    }
+
+    /// What processes used in windows that ended after `since`.
+    pub(crate) fn utilisation(
+        &self,
+        handle: usize,
+        since: u64,
+    ) -> Result<Vec<Utilisation>, ErrorName> {
+        let all = match &self.gpu(handle)?.process_utilisation {
+            Utilisations::List(list) => list,
+            Utilisations::Fails { error } => return Err(*error),
+        };
+        let newer = |one: &&Utilisation| one.timestamp > since;
+        let list: Vec<Utilisation> = all.iter().filter(newer).copied().collect();
+        if list.is_empty() {
+            return Err(ErrorName::NotFound);
+        }
+        Ok(list)
+    }
+
+    /// A new event set; its number, from 1.
+    pub(crate) fn new_set(&mut self) -> Result<usize, ErrorName> {
+        self.ready()?;
+        let number = self.sets.keys().next_back().map_or(1, |last| last + 1);
+        self.sets.insert(number, Vec::new());
+        Ok(number)
+    }
+
+    pub(crate) fn free_set(&mut self, set: usize) -> Result<(), ErrorName> {
+        let known = self.sets.remove(&set).map(|_| ());
+        known.ok_or(ErrorName::InvalidArgument)
+    }
+
+    pub(crate) fn register(
+        &mut self,
+        handle: usize,
+        events: u64,
+        set: usize,
+    ) -> Result<(), ErrorName> {
+        if events & !self.value(handle, "event_types")? != 0 {
+            return Err(ErrorName::NotSupported);
+        }
+        let index = index_of(handle).ok_or(ErrorName::InvalidArgument)?;
+        let devices = self.sets.get_mut(&set).ok_or(ErrorName::InvalidArgument)?;
+        devices.push(index);
+        Ok(())
+    }
+
+    /// The next event of a set: handle of the device, and Xid. Never waits: without one it is a
+    /// timeout at once.
+    pub(crate) fn next_event(&mut self, set: usize) -> Result<(usize, u64), ErrorName> {
+        self.ready()?;
+        let devices = self.sets.get(&set).ok_or(ErrorName::InvalidArgument)?;
+        for index in devices.clone() {
+            let waiting = self.xids.get_mut(&index);
+            if let Some(xid) = waiting.and_then(VecDeque::pop_front) {
+                return Ok((index + 1, xid));
+            }
+            if let Some(error) = self.script.gpus.get(index).and_then(|gpu| gpu.state) {
+                return Err(error);
+            }
+        }
+        Err(ErrorName::Timeout)
+    }
+}
+
+/// Position of the device that a handle names.
+fn index_of(handle: usize) -> Option<usize> {
+    (handle & DEVICE_MASK).checked_sub(1)
 }
 
 fn processes(answer: &Processes) -> Result<&[Process], ErrorName> {

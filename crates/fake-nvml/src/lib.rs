@@ -10,6 +10,8 @@
 //! ```json
 //! {
 //!   "driver_version": "570.00",
+//!   "library_version": "12.570.00",
+//!   "cuda_version": 12080,
 //!   "generation": 0,
 //!   "init": null,
 //!   "gpus": [{
@@ -21,6 +23,7 @@
 //!       "memory_utilisation_percent": 5,
 //!       "memory_total_bytes": 85899345920,
 //!       "memory_used_bytes": 1073741824,
+//!       "memory_reserved_bytes": 524288000,
 //!       "power_milliwatts": 350000,
 //!       "power_limit_milliwatts": 700000,
 //!       "energy_millijoules": [1000, 36000, 71000],
@@ -30,10 +33,20 @@
 //!       "throttle_bits": 4,
 //!       "pcie_rx_kb_per_s": 100,
 //!       "pcie_tx_kb_per_s": 50,
-//!       "temperature_celsius": {"error": "NOT_SUPPORTED"}
+//!       "temperature_celsius": {"error": "NOT_SUPPORTED"},
+//!       "slowdown_celsius": 87,
+//!       "ecc_mode": 1,
+//!       "ecc_corrected": 3,
+//!       "ecc_uncorrected": 0,
+//!       "mig_mode": 0,
+//!       "event_types": 8
 //!     },
 //!     "compute": [{"pid": 42, "memory_bytes": 1048576}],
-//!     "graphics": {"error": "NO_PERMISSION"}
+//!     "graphics": {"error": "NO_PERMISSION"},
+//!     "mps": [],
+//!     "process_utilisation": [{"pid": 42, "timestamp": 1000, "sm_percent": 50, "memory_percent": 9}],
+//!     "mig": [{"uuid": "MIG-1", "fields": {"memory_total_bytes": 10737418240}}],
+//!     "xids": [31]
 //!   }]
 //! }
 //! ```
@@ -44,24 +57,26 @@
 //! - A new `generation` is a driver reset: every call answers `UNINITIALIZED` until the client shuts
 //!   down and initialises again; handles from before are refused then. `init` is what initialising
 //!   answers meanwhile.
+//! - `mig` turns MIG mode on; without it the mode is what the field `mig_mode` says. An instance
+//!   answers the same calls as a device.
+//! - `xids` are reported once each time the script is read, to an event set that listens (the field
+//!   `event_types` says for what it can: 8 are Xid errors).
 
 #![cfg(unix)]
 
 mod driver;
+pub mod events;
+pub mod mig;
+pub mod processes;
 mod script;
 
-use std::ffi::{c_char, c_uint, c_ulonglong, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::ptr::without_provenance_mut;
 
 use driver::with;
-use script::{ErrorName, Process};
+use script::ErrorName;
 
 const SUCCESS: c_uint = 0;
-const INSUFFICIENT_SIZE: c_uint = 7;
-/// `NVML_VALUE_NOT_AVAILABLE` as the unsigned number that structures hold.
-const NOT_AVAILABLE: c_ulonglong = c_ulonglong::MAX;
-/// "No MIG instance", in `nvmlProcessInfo_t`.
-const NO_INSTANCE: c_uint = c_uint::MAX;
 
 /// A device as the client holds it. Never an address: nothing is behind it.
 type Handle = *mut c_void;
@@ -81,15 +96,6 @@ pub struct MemoryV2 {
 pub struct Utilization {
     gpu: c_uint,
     memory: c_uint,
-}
-
-/// `nvmlProcessInfo_t` of the `_v3` calls.
-#[repr(C)]
-pub struct ProcessInfo {
-    pid: c_uint,
-    used_gpu_memory: c_ulonglong,
-    gpu_instance_id: c_uint,
-    compute_instance_id: c_uint,
 }
 
 fn code(result: Result<(), ErrorName>) -> c_uint {
@@ -151,45 +157,6 @@ unsafe fn put_ulonglong(device: Handle, field: &str, out: *mut c_ulonglong) -> c
     code(value.and_then(|value| unsafe { put(out, value) }))
 }
 
-/// Writes a list of processes, or only its length.
-///
-/// # Safety
-/// `count` is null or valid for reads and writes; `infos` is null or valid for `*count` writes.
-unsafe fn put_processes(
-    list: Result<Vec<Process>, ErrorName>,
-    count: *mut c_uint,
-    infos: *mut ProcessInfo,
-) -> c_uint {
-    let list = match list {
-        Ok(list) => list,
-        Err(error) => return error.code(),
-    };
-    if count.is_null() {
-        return ErrorName::InvalidArgument.code();
-    }
-    // SAFETY: not null, and the caller vouches for the rest.
-    let room = unsafe { count.read() };
-    let length = c_uint::try_from(list.len()).unwrap_or(c_uint::MAX);
-    // SAFETY: as above.
-    unsafe { count.write(length) };
-    if room < length || (infos.is_null() && length > 0) {
-        return INSUFFICIENT_SIZE;
-    }
-    for (position, process) in list.iter().enumerate() {
-        // SAFETY: `position < length <= room`, for which the caller vouches.
-        let place = unsafe { infos.add(position) };
-        let info = ProcessInfo {
-            pid: process.pid,
-            used_gpu_memory: process.memory_bytes.unwrap_or(NOT_AVAILABLE),
-            gpu_instance_id: NO_INSTANCE,
-            compute_instance_id: NO_INSTANCE,
-        };
-        // SAFETY: as above.
-        unsafe { place.write(info) };
-    }
-    SUCCESS
-}
-
 /// `nvmlInit_v2`.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit_v2() -> c_uint {
@@ -220,6 +187,31 @@ pub unsafe extern "C" fn nvmlSystemGetDriverVersion(
     code(with(|driver| {
         // SAFETY: the caller vouches for the buffer.
         unsafe { put_text(version, length, driver.driver_version()?) }
+    }))
+}
+
+/// `nvmlSystemGetNVMLVersion`.
+///
+/// # Safety
+/// `version` is null, or valid for writes of `length` characters.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlSystemGetNVMLVersion(version: *mut c_char, length: c_uint) -> c_uint {
+    code(with(|driver| {
+        // SAFETY: the caller vouches for the buffer.
+        unsafe { put_text(version, length, driver.library_version()?) }
+    }))
+}
+
+/// `nvmlSystemGetCudaDriverVersion_v2`.
+///
+/// # Safety
+/// `version` is null, or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: *mut c_int) -> c_uint {
+    code(with(|driver| {
+        let value = driver.cuda_version()?;
+        // SAFETY: the caller vouches for `version`.
+        unsafe { put(version, value) }
     }))
 }
 
@@ -264,7 +256,7 @@ pub unsafe extern "C" fn nvmlDeviceGetUUID(
     length: c_uint,
 ) -> c_uint {
     code(with(|driver| {
-        let (_, gpu) = driver.gpu(device.addr())?;
+        let gpu = driver.gpu(device.addr())?;
         // SAFETY: the caller vouches for the buffer.
         unsafe { put_text(uuid, length, &gpu.uuid) }
     }))
@@ -281,7 +273,7 @@ pub unsafe extern "C" fn nvmlDeviceGetName(
     length: c_uint,
 ) -> c_uint {
     code(with(|driver| {
-        let (_, gpu) = driver.gpu(device.addr())?;
+        let gpu = driver.gpu(device.addr())?;
         let text = gpu.name.as_deref().ok_or(ErrorName::NotSupported)?;
         // SAFETY: the caller vouches for the buffer.
         unsafe { put_text(name, length, text) }
@@ -300,11 +292,15 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
     code(with(|driver| {
         let total = driver.value(device.addr(), "memory_total_bytes")?;
         let used = driver.value(device.addr(), "memory_used_bytes")?;
+        let reserved = match driver.value(device.addr(), "memory_reserved_bytes") {
+            Err(ErrorName::NotSupported) => 0,
+            reserved => reserved?,
+        };
         let info = MemoryV2 {
             version: 2,
             total,
-            reserved: 0,
-            free: total.saturating_sub(used),
+            reserved,
+            free: total.saturating_sub(used).saturating_sub(reserved),
             used,
         };
         // SAFETY: the caller vouches for `memory`.
@@ -430,32 +426,58 @@ pub unsafe extern "C" fn nvmlDeviceGetTemperature(
     unsafe { put_uint(device, "temperature_celsius", out) }
 }
 
-/// `nvmlDeviceGetComputeRunningProcesses_v3`.
+/// `nvmlDeviceGetTemperatureThreshold`, degrees Celsius: that of the slowdown.
 ///
 /// # Safety
-/// `count` is null or valid for reads and writes; `infos` is null or valid for `*count` writes.
+/// `out` is null, or valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetComputeRunningProcesses_v3(
+pub unsafe extern "C" fn nvmlDeviceGetTemperatureThreshold(
     device: Handle,
-    count: *mut c_uint,
-    infos: *mut ProcessInfo,
+    threshold: c_uint,
+    out: *mut c_uint,
 ) -> c_uint {
-    let list = with(|driver| driver.compute(device.addr()).map(<[Process]>::to_vec));
-    // SAFETY: the caller vouches for both.
-    unsafe { put_processes(list, count, infos) }
+    if threshold != 1 {
+        return ErrorName::NotSupported.code();
+    }
+    // SAFETY: the caller vouches for `out`.
+    unsafe { put_uint(device, "slowdown_celsius", out) }
 }
 
-/// `nvmlDeviceGetGraphicsRunningProcesses_v3`.
+/// `nvmlDeviceGetEccMode`; what is pending is what is.
 ///
 /// # Safety
-/// `count` is null or valid for reads and writes; `infos` is null or valid for `*count` writes.
+/// `current` and `pending` are null, or valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetGraphicsRunningProcesses_v3(
+pub unsafe extern "C" fn nvmlDeviceGetEccMode(
     device: Handle,
-    count: *mut c_uint,
-    infos: *mut ProcessInfo,
+    current: *mut c_uint,
+    pending: *mut c_uint,
 ) -> c_uint {
-    let list = with(|driver| driver.graphics(device.addr()).map(<[Process]>::to_vec));
-    // SAFETY: the caller vouches for both.
-    unsafe { put_processes(list, count, infos) }
+    code(with(|driver| {
+        let mode = c_uint::from(driver.value(device.addr(), "ecc_mode")? != 0);
+        // SAFETY: the caller vouches for `current`.
+        unsafe { put(current, mode) }?;
+        // SAFETY: the caller vouches for `pending`.
+        unsafe { put(pending, mode) }
+    }))
+}
+
+/// `nvmlDeviceGetTotalEccErrors`: those since the driver was loaded.
+///
+/// # Safety
+/// `out` is null, or valid for a write.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetTotalEccErrors(
+    device: Handle,
+    kind: c_uint,
+    counter: c_uint,
+    out: *mut c_ulonglong,
+) -> c_uint {
+    let field = match (kind, counter) {
+        (0, 0) => "ecc_corrected",
+        (1, 0) => "ecc_uncorrected",
+        _ => return ErrorName::NotSupported.code(),
+    };
+    // SAFETY: the caller vouches for `out`.
+    unsafe { put_ulonglong(device, field, out) }
 }

@@ -10,6 +10,10 @@ use serde::Deserialize;
 pub(crate) struct Script {
     /// Version that the driver states.
     pub(crate) driver_version: Option<String>,
+    /// Version that the library states.
+    pub(crate) library_version: Option<String>,
+    /// CUDA version as the driver counts it: 12040 is 12.4.
+    pub(crate) cuda_version: Option<i32>,
     /// Changes when the driver has been reset: until the client initialises again, every call of it
     /// answers `UNINITIALIZED`.
     pub(crate) generation: u64,
@@ -40,6 +44,24 @@ pub(crate) struct Gpu {
     /// Graphics processes.
     #[serde(default)]
     pub(crate) graphics: Processes,
+    /// Compute processes that go through an MPS server; absent: `NOT_SUPPORTED`.
+    #[serde(default = "not_supported")]
+    pub(crate) mps: Processes,
+    /// What processes used; absent: `NOT_SUPPORTED`.
+    #[serde(default)]
+    pub(crate) process_utilisation: Utilisations,
+    /// MIG instances, by index. Absent: MIG mode is off, or is as the field `mig_mode` says.
+    #[serde(default)]
+    pub(crate) mig: Option<Vec<Gpu>>,
+    /// Xid errors that the device reports once, when the script is read, in this order.
+    #[serde(default)]
+    pub(crate) xids: Vec<u64>,
+}
+
+fn not_supported() -> Processes {
+    Processes::Fails {
+        error: ErrorName::NotSupported,
+    }
 }
 
 /// What a call for a number answers.
@@ -89,6 +111,41 @@ impl Default for Processes {
     }
 }
 
+/// What a call for the utilisation of processes answers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Utilisations {
+    /// Those of these that are newer than the client asks for; if none is, `NOT_FOUND`.
+    List(Vec<Utilisation>),
+    /// Never a list.
+    Fails {
+        /// The error.
+        error: ErrorName,
+    },
+}
+
+impl Default for Utilisations {
+    fn default() -> Self {
+        Self::Fails {
+            error: ErrorName::NotSupported,
+        }
+    }
+}
+
+/// What one process used in one of the driver's windows.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Utilisation {
+    /// Its id.
+    pub(crate) pid: u32,
+    /// When the window ended, microseconds.
+    pub(crate) timestamp: u64,
+    /// Of the multiprocessors.
+    pub(crate) sm_percent: u32,
+    /// Of the memory.
+    pub(crate) memory_percent: u32,
+}
+
 /// A process on a device.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -112,6 +169,8 @@ pub(crate) enum ErrorName {
     NotSupported,
     /// 4
     NoPermission,
+    /// 6
+    NotFound,
     /// 9
     DriverNotLoaded,
     /// 10
@@ -136,6 +195,7 @@ impl ErrorName {
             Self::InvalidArgument => 2,
             Self::NotSupported => 3,
             Self::NoPermission => 4,
+            Self::NotFound => 6,
             Self::DriverNotLoaded => 9,
             Self::Timeout => 10,
             Self::FunctionNotFound => 13,

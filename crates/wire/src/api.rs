@@ -15,8 +15,7 @@ use crate::error::WireError;
 use crate::pb;
 
 pub use analysis::{
-    MetricValues, Refusals, RefusalsRequest, RefusedLeg, ReportDocument, ReportRequest,
-    ReportSummary, RunValue, ValuesRequest,
+    Evidence, EvidenceRequest, RefusedLeg, ReportDocument, ReportRequest, ReportSummary, RunValue,
 };
 
 /// The notation of a spec.
@@ -296,6 +295,7 @@ impl From<&Tally> for pb::Tally {
             retried: v.retried,
             elapsed_ms: v.elapsed_ms,
             left_ms: v.left_ms,
+            left_at_most_ms: v.left_at_most_ms,
         }
     }
 }
@@ -313,6 +313,7 @@ impl From<pb::Tally> for Tally {
             retried: v.retried,
             elapsed_ms: v.elapsed_ms,
             left_ms: v.left_ms,
+            left_at_most_ms: v.left_at_most_ms,
         }
     }
 }

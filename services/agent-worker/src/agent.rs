@@ -10,15 +10,14 @@ use std::path::Path;
 use chimera_domain::event::{
     AgentFailure, AgentRecord, LocalStep, Output, RequestError, RequestErrorKind,
 };
-use chimera_domain::ids::RequestId;
 use chimera_domain::session::Assignment;
 use chimera_runtime::clock;
 use http::HeaderMap;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{ChatRequest, EngineClient, Message};
 use crate::lease::LeaseEnd;
+use crate::request_name;
 use crate::workload::prompt::NonceSource;
 use crate::workload::{
     self, Agent, AgentReport, Aggregates, DataError, DataSource, PromptBudget, STEPS, StepKind,
@@ -249,7 +248,8 @@ impl<E: FnMut(AgentRecord)> Run<'_, E> {
             agent: planned,
             ..
         } = self.context.assignment;
-        let request_id = request_id(self.context.assignment, step)?;
+        let request_id = request_name::measured(leg_ref, &planned.id, step.as_str())
+            .map_err(|error| failure("data", error.to_string()))?;
         // Held, not entered: entering it on every poll would cost time between two stamps.
         let span = tracing::info_span!(
             "worker.request.generate",
@@ -307,25 +307,6 @@ impl<E: FnMut(AgentRecord)> Run<'_, E> {
         self.output(REPORT_OUTPUT, "text/markdown", &report);
         Ok(())
     }
-}
-
-/// Names a request in the engine's log: leg, attempt, agent and step, or a hash of them and of the
-/// experiment where that is too long for an id.
-fn request_id(assignment: &Assignment, step: StepKind) -> Result<RequestId, AgentFailure> {
-    let leg = &assignment.leg_ref;
-    let plain = format!(
-        "{}-a{}-{}-{}",
-        leg.run,
-        leg.attempt,
-        assignment.agent.id,
-        step.as_str()
-    );
-    RequestId::try_new(&*plain)
-        .or_else(|_| {
-            let digest = Sha256::digest(format!("{}.{plain}", leg.experiment).as_bytes());
-            RequestId::try_new(hex::encode(digest))
-        })
-        .map_err(|error| failure("data", error.to_string()))
 }
 
 /// The aggregates as JSON that one message can carry.

@@ -5,13 +5,14 @@
 //! queue that is never waited for: waiting would be measured.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chimera_domain::control::{Invalid, InvalidReason};
 use chimera_domain::event::{
     AgentFailure, AgentRecord, Begin, Finished, PinCheck, PinFacts, PinMoment, RequestErrorKind,
     Started,
 };
-use chimera_domain::ids::{InstanceId, RequestId, WorkerId};
+use chimera_domain::ids::{InstanceId, WorkerId};
 use chimera_domain::session::Assignment;
 use chimera_domain::units::MonoNs;
 use chimera_runtime::clock;
@@ -19,10 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{AgentContext, run_agent};
-use crate::engine::{EngineClient, EngineConfig, Limits};
+use crate::engine::{EngineClient, EngineConfig, EngineError, Limits};
 use crate::launcher::Endpoint;
 use crate::lease::LeaseEnd;
 use crate::pin;
+use crate::request_name;
 use crate::watch::Watching;
 
 /// Records of an agent that may wait for the recorder. An agent makes about a dozen; a full queue
@@ -49,6 +51,10 @@ pub(crate) enum JobEvent {
 }
 
 pub(crate) const EVENT_CAPACITY: usize = 8;
+
+/// Pause before an instance that could not be looked at after the work is looked at once more. The
+/// agent is idle: nothing is measured.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
 
 /// What the agent does, and for whom.
 pub(crate) struct Work {
@@ -224,17 +230,40 @@ async fn run(work: &Work, endpoint: &Endpoint, reporter: &mut Reporter, order: O
         .err();
     let at = clock::mono();
     reporter.tell(JobEvent::Idle);
-    match client.pin_facts().await {
-        Ok(facts) => reporter.emit(pin_record(PinMoment::After, known_better(facts, endpoint))),
-        // Left out of the stream: the checker then says that the pin was not seen again.
-        Err(error) => tracing::warn!(%error, "the instance could not be looked at after the run"),
-    }
+    let unseen = match look_again(&client, failure.is_some()).await {
+        Ok(facts) => {
+            reporter.emit(pin_record(PinMoment::After, known_better(facts, endpoint)));
+            None
+        }
+        // Said, and not only left out of the stream: the checker refuses the leg for it, and the
+        // coordinator would have closed it as valid and gone on.
+        Err(error) => {
+            tracing::warn!(%error, "the instance could not be looked at after the run");
+            Some(AgentFailure {
+                label: "pin".to_owned(),
+                detail: format!("the instance could not be looked at after the work: {error}"),
+            })
+        }
+    };
     if let Some(watching) = watching
         && let Some(watch) = watching.end(at).await
     {
         reporter.emit(AgentRecord::Engine(watch));
     }
-    reporter.end(at, failure);
+    reporter.end(at, failure.or(unseen));
+}
+
+/// Looks at the instance after the work; twice, where the work itself went well: one refused
+/// connection should not cost the run.
+async fn look_again(client: &EngineClient, failed: bool) -> Result<PinFacts, EngineError> {
+    match client.pin_facts().await {
+        Err(error) if !failed => {
+            tracing::debug!(%error, "the instance is looked at once more");
+            tokio::time::sleep(SECOND_LOOK).await;
+            client.pin_facts().await
+        }
+        seen => seen,
+    }
 }
 
 /// Loads the model with the options of the run and looks at what came of it.
@@ -257,8 +286,8 @@ async fn warm(
     let client = EngineClient::new(config).map_err(|e| not_ready(e.to_string()))?;
     let begin = clock::mono();
     let leg = &work.assignment.leg_ref;
-    let ask = async || {
-        let id = RequestId::try_new(format!("warm-{}", clock::mono().0));
+    let ask = async |nth| {
+        let id = request_name::warming(leg, &agent.id, nth);
         let id = id.map_err(|e| not_ready(e.to_string()))?;
         client.warm(id, cancel).await.map_err(|error| {
             let reason = match error.kind {
@@ -270,11 +299,11 @@ async fn warm(
             Invalid { reason, detail }
         })
     };
-    let loaded = ask().await?;
+    let loaded = ask(1).await?;
     // An engine that states load durations is asked again: the first answer has the load in it, the
     // second says what a request costs that loads nothing.
     let warm_load = match loaded.load {
-        Some(_) => ask().await?.load,
+        Some(_) => ask(2).await?.load,
         None => None,
     };
     let end = clock::mono();

@@ -5,7 +5,7 @@
 //! - `job`: an agent on its own thread; `driver`: one assignment from WARM to its last record;
 //!   `hold`: the agents of the leg at hand; `session`: the coordinator's commands.
 //! - [`watch`]: the engine's state, looked at beside the agent's work.
-//! - `recorder`, [`spool`]: records to disk and bus.
+//! - `recorder`, [`spool`]: records to disk and bus. `request_name`: the `X-Request-ID`.
 //! - [`launcher`]: the instance, attached or owned; `claim`, `fence`, `lease`, `pin`: whose it is, whom to
 //!   obey and until when, whether it is what was asked for.
 
@@ -24,6 +24,7 @@ mod lease;
 mod pin;
 pub mod probe;
 mod recorder;
+mod request_name;
 mod session;
 pub mod spool;
 pub mod watch;

@@ -9,10 +9,13 @@
 //!
 //! It is written into `<folder>.partial`, synced and renamed: a folder that has its name is whole.
 
+mod values;
+mod verify;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use chimera_domain::ids::ExperimentId;
 use chimera_domain::report::Environment;
@@ -22,6 +25,9 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::records::{Records, Rendered, ReportError};
+
+pub use values::{Change, Comparison};
+pub use verify::{Recomputed, State, Verification, verify};
 
 /// Version of the bundle's layout.
 pub const BUNDLE_VERSION: u32 = 1;
@@ -72,6 +78,20 @@ pub enum BundleError {
     Version {
         /// Of the bundle.
         found: u32,
+    },
+    /// Nothing is damaged, and another version's records cannot be used.
+    #[error(
+        "every file is as {written_by} wrote it, but this chimera, {computed_by}, cannot use its \
+         records: check it with that version"
+    )]
+    Foreign {
+        /// What wrote the bundle.
+        written_by: String,
+        /// What looked.
+        computed_by: String,
+        /// Why.
+        #[source]
+        source: Box<BundleError>,
     },
     /// A record has no JSON.
     #[error("a record cannot be written as JSON")]
@@ -270,47 +290,4 @@ impl Bundle {
     pub fn replay(&self) -> Result<Rendered, BundleError> {
         Ok(self.records.render(&self.manifest.environment)?)
     }
-}
-
-/// What is wrong with a bundle, in words; nothing: it is as it was written and as it computes.
-///
-/// # Errors
-/// When it cannot be read as a bundle at all.
-pub fn verify(folder: &Path) -> Result<Vec<String>, BundleError> {
-    let mut faults = Vec::new();
-    let manifest = manifest(folder)?;
-    for (path, expected) in &manifest.files {
-        let plain = Path::new(path)
-            .components()
-            .all(|c| matches!(c, Component::Normal(_)));
-        if !plain {
-            faults.push(format!(
-                "{path}: the manifest names a path outside the bundle"
-            ));
-            continue;
-        }
-        match std::fs::read(folder.join(path)) {
-            Ok(bytes) if FileHash::of(&bytes) == *expected => {}
-            Ok(bytes) => faults.push(format!(
-                "{path}: changed ({} bytes, {} when it was written, or other content)",
-                bytes.len(),
-                expected.bytes
-            )),
-            Err(error) => faults.push(format!("{path}: cannot be read: {error}")),
-        }
-    }
-    if !faults.is_empty() {
-        return Ok(faults);
-    }
-    let rendered = read(folder)?.replay()?;
-    for (path, bytes) in &rendered.files {
-        match manifest.files.get(path) {
-            Some(hash) if FileHash::of(bytes) == *hash => {}
-            Some(_) => faults.push(format!("{path}: the records compute to other bytes")),
-            None => faults.push(format!(
-                "{path}: the records compute to it, the bundle lacks it"
-            )),
-        }
-    }
-    Ok(faults)
 }

@@ -1,20 +1,19 @@
 //! The query API: reports of experiments that have ended, and what the runs show of one that goes
 //! on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chimera_domain::control::{ControlRecord, Invalid, InvalidReason, LegVerdict};
+use chimera_domain::control::{ControlEvent, ControlRecord, Invalid, InvalidReason, LegVerdict};
 use chimera_domain::ids::{ExperimentId, RunId};
 use chimera_domain::metric::Metric;
 use chimera_domain::render::report_json;
-use chimera_domain::report::{Environment, SCHEMA_VERSION};
+use chimera_domain::report::{Environment, Report, SCHEMA_VERSION};
 use chimera_runtime::clock;
 use chimera_runtime::exit::chain;
 use chimera_wire::api::{
-    MetricValues, Refusals, RefusalsRequest, RefusedLeg, ReportDocument, ReportRequest,
-    ReportSummary, RunValue, ValuesRequest,
+    Evidence, EvidenceRequest, RefusedLeg, ReportDocument, ReportRequest, ReportSummary, RunValue,
 };
 use chimera_wire::pb;
 use tonic::{Request, Response, Status};
@@ -83,11 +82,21 @@ async fn computed<T: Send + 'static>(
         .map_err(|error| Status::not_found(chain(&error)))
 }
 
-/// Legs that their coordinator closed as valid, in their deciding attempt, and the check does not.
-fn refusals(records: &Records) -> Result<Vec<RefusedLeg>, ReportError> {
+/// What the records so far show, from one report of them.
+fn evidence(records: &Records, metrics: &BTreeSet<Metric>) -> Result<Evidence, ReportError> {
     let report = records.report(&Environment::default())?;
+    let metrics = metrics.iter();
+    Ok(Evidence {
+        verdicts: records.verdicts(),
+        metrics: metrics.map(|m| (*m, values(&report, *m))).collect(),
+        refused: refused(&report, &records.control),
+    })
+}
+
+/// Legs that their coordinator closed as valid, in their deciding attempt, and the check does not.
+fn refused(report: &Report, control: &[ControlEvent]) -> Vec<RefusedLeg> {
     let mut closed: BTreeMap<(&RunId, u32), bool> = BTreeMap::new();
-    for event in &records.control {
+    for event in control {
         if let (Some(run), ControlRecord::Closed { verdict }) = (&event.run, &event.record) {
             let valid = closed.entry((run, event.attempt)).or_insert(true);
             *valid &= *verdict == LegVerdict::Valid;
@@ -107,12 +116,11 @@ fn refusals(records: &Records) -> Result<Vec<RefusedLeg>, ReportError> {
             },
         })
     });
-    Ok(refused.collect())
+    refused.collect()
 }
 
 /// The metric in every valid run, by rising test and run.
-fn values(records: &Records, metric: Metric) -> Result<Vec<RunValue>, ReportError> {
-    let report = records.report(&Environment::default())?;
+fn values(report: &Report, metric: Metric) -> Vec<RunValue> {
     let mut values = Vec::new();
     for test in &report.tests {
         // A report of ours numbers its tests; the text is for those that are imported.
@@ -125,7 +133,7 @@ fn values(records: &Records, metric: Metric) -> Result<Vec<RunValue>, ReportErro
             })
         }));
     }
-    Ok(values)
+    values
 }
 
 #[tonic::async_trait]
@@ -148,35 +156,18 @@ impl chimera_wire::analysis_server::Analysis for AnalysisService {
         ))
     }
 
-    async fn get_refusals(
+    async fn get_evidence(
         &self,
-        request: Request<pb::GetRefusalsRequest>,
-    ) -> Result<Response<pb::Refusals>, Status> {
-        let request = RefusalsRequest::try_from(request.into_inner())?;
-        let span = tracing::info_span!("analyzer.refusals.get", experiment = %request.experiment);
+        request: Request<pb::GetEvidenceRequest>,
+    ) -> Result<Response<pb::Evidence>, Status> {
+        let request = EvidenceRequest::try_from(request.into_inner())?;
+        let span = tracing::info_span!("analyzer.evidence.get", experiment = %request.experiment);
         let records = self
             .so_far(&request.experiment, request.verdicts, request.wait)
             .instrument(span)
             .await?;
-        let verdicts = records.verdicts();
-        let legs = computed(move || refusals(&records)).await?;
-        Ok(Response::new(Refusals { verdicts, legs }.into()))
-    }
-
-    async fn get_values(
-        &self,
-        request: Request<pb::GetValuesRequest>,
-    ) -> Result<Response<pb::MetricValues>, Status> {
-        let request = ValuesRequest::try_from(request.into_inner())?;
-        let span = tracing::info_span!("analyzer.values.get", experiment = %request.experiment);
-        let records = self
-            .so_far(&request.experiment, request.verdicts, request.wait)
-            .instrument(span)
-            .await?;
-        let verdicts = records.verdicts();
-        let metric = request.metric;
-        let values = computed(move || values(&records, metric)).await?;
-        Ok(Response::new(MetricValues { verdicts, values }.into()))
+        let found = computed(move || evidence(&records, &request.metrics)).await?;
+        Ok(Response::new(found.into()))
     }
 
     async fn list_reports(
@@ -199,3 +190,6 @@ fn summary(finished: &Finished) -> ReportSummary {
         runs_valid: tests.iter().map(|t| t.runs_valid).sum(),
     }
 }
+
+#[cfg(test)]
+mod tests;

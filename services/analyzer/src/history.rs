@@ -10,12 +10,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chimera_domain::report::{OutcomeState, Report};
+use chimera_domain::report::Report;
 use chimera_runtime::clock;
 use chimera_runtime::config::data_dir;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, TransactionBehavior, params};
-use serde::Serialize;
-use thiserror::Error;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, TransactionBehavior, params};
+
+mod entry;
+mod error;
+
+use error::sqlite;
+
+pub use entry::Entry;
+pub use error::HistoryError;
 
 /// Layout of the file.
 pub const HISTORY_VERSION: i64 = 1;
@@ -75,168 +81,6 @@ pub fn enter(path: &Path, report: &Report, folder: &Path) -> Result<(), HistoryE
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let now_ms = i64::try_from(clock::wall_unix_ns() / 1_000_000).unwrap_or(i64::MAX);
     History::open(path)?.record(&Entry::of(report, &folder, now_ms))
-}
-
-/// Why the history cannot be used.
-#[derive(Debug, Error)]
-pub enum HistoryError {
-    /// The folder cannot be made.
-    #[error("cannot make the folder of the history {}", path.display())]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// It is no database, or a damaged one.
-    #[error(
-        "the history {} is damaged or no database: move it away and a new one begins; the results \
-         themselves are in their folders",
-        path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite found.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// It belongs to something else.
-    #[error("{} is a database of something else: name another file for the history", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A newer chimera wrote it.
-    #[error(
-        "the history {} has layout {found}, and this chimera reads {HISTORY_VERSION}: use the newer \
-         chimera, or another file",
-        path.display()
-    )]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its layout.
-        found: i64,
-    },
-    /// Another process holds it.
-    #[error(
-        "the history {} was locked for {} s by another process: try again when that has ended",
-        path.display(),
-        BUSY_TIMEOUT.as_secs()
-    )]
-    Busy {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Anything else that SQLite says.
-    #[error("cannot {action} the history {}", path.display())]
-    Sqlite {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// No entry.
-    #[error("the history knows no experiment '{0}'; `chimera list` shows those it knows")]
-    Unknown(String),
-    /// Several entries.
-    #[error("'{prefix}' is not enough: it could be {}", candidates.join(", "))]
-    Ambiguous {
-        /// What was given.
-        prefix: String,
-        /// The newest experiments that begin with it.
-        candidates: Vec<String>,
-    },
-}
-
-/// A report as the history knows it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Entry {
-    /// Identity of the experiment.
-    pub experiment: String,
-    /// Its name in the spec.
-    pub name: String,
-    /// When its report was written, milliseconds since 1970.
-    pub finished_unix_ms: i64,
-    /// `completed`, `cancelled`, `failed` or `running`.
-    pub outcome: String,
-    /// Where it was measured.
-    pub host: Option<String>,
-    /// Model, if all instances had the same.
-    pub model: Option<String>,
-    /// Tests in its plan.
-    pub tests: u32,
-    /// Valid runs.
-    pub runs_valid: u32,
-    /// Runs attempted.
-    pub runs_attempted: u32,
-    /// Highest mean gain of a test. `None`: no test has one.
-    pub gain_best: Option<f64>,
-    /// Lowest mean gain of a test.
-    pub gain_worst: Option<f64>,
-    /// Folder of its files.
-    pub folder: PathBuf,
-    /// Git revision of the chimera that wrote it.
-    pub git_revision: Option<String>,
-    /// Version of the same.
-    pub software: Option<String>,
-}
-
-impl Entry {
-    /// The entry of a report.
-    #[must_use]
-    pub fn of(report: &Report, folder: &Path, finished_unix_ms: i64) -> Self {
-        let gains = || {
-            let tests = report.tests.iter();
-            tests.filter_map(|test| test.aggregate.concurrency_gain.value)
-        };
-        let outcome = match report.outcome.state {
-            OutcomeState::Running => "running",
-            OutcomeState::Completed => "completed",
-            OutcomeState::Cancelled => "cancelled",
-            OutcomeState::Failed => "failed",
-        };
-        Self {
-            experiment: report.experiment.to_string(),
-            name: report.name.clone(),
-            finished_unix_ms,
-            outcome: outcome.to_owned(),
-            host: report.environment.host.clone(),
-            model: report.environment.model.clone(),
-            tests: u32::try_from(report.tests.len()).unwrap_or(u32::MAX),
-            runs_valid: report.tests.iter().map(|test| test.runs_valid).sum(),
-            runs_attempted: report.tests.iter().map(|test| test.runs_attempted).sum(),
-            gain_best: gains().reduce(f64::max),
-            gain_worst: gains().reduce(f64::min),
-            folder: folder.to_owned(),
-            git_revision: report.environment.git_revision.clone(),
-            software: report.environment.software.clone(),
-        }
-    }
-
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            experiment: row.get(0)?,
-            name: row.get(1)?,
-            finished_unix_ms: row.get(2)?,
-            outcome: row.get(3)?,
-            host: row.get(4)?,
-            model: row.get(5)?,
-            tests: row.get(6)?,
-            runs_valid: row.get(7)?,
-            runs_attempted: row.get(8)?,
-            gain_best: row.get(9)?,
-            gain_worst: row.get(10)?,
-            folder: PathBuf::from(row.get::<_, String>(11)?),
-            git_revision: row.get(12)?,
-            software: row.get(13)?,
-        })
-    }
 }
 
 /// What a pruning keeps.
@@ -490,22 +334,6 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     }
     transaction.execute_batch(&format!("PRAGMA user_version = {HISTORY_VERSION}"))?;
     transaction.commit()
-}
-
-/// What an error of SQLite means here.
-fn sqlite(path: &Path, action: &'static str, source: rusqlite::Error) -> HistoryError {
-    let path = path.to_owned();
-    match source.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            HistoryError::Damaged { path, source }
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => HistoryError::Busy { path },
-        _ => HistoryError::Sqlite {
-            action,
-            path,
-            source,
-        },
-    }
 }
 
 #[cfg(test)]

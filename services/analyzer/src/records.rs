@@ -8,7 +8,7 @@ use chimera_domain::ids::AgentKey;
 use chimera_domain::render::{self, File};
 use chimera_domain::report::{self, Environment, Input, Integrity, Report};
 use chimera_domain::telemetry::TelemetryBatch;
-use chimera_domain::timeline::StreamId;
+use chimera_domain::timeline::{AgentTimeline, StreamId, StreamIntegrity, Streams};
 use chimera_wire::codec::StreamHash;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -64,7 +64,53 @@ pub struct Rendered {
     pub duplicates: u64,
 }
 
+/// The agents' streams of an experiment, counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamCount {
+    /// All of them, those of attempts that were given up too.
+    pub total: usize,
+    /// Those that are not whole, by rising id, with what is wrong. A stream that was cut short when it
+    /// was measured is one, and the report holds it against its leg.
+    pub flawed: Vec<String>,
+}
+
+impl StreamCount {
+    /// Streams with every record, in sequence, as their closing hash says.
+    #[must_use]
+    pub fn whole(&self) -> usize {
+        self.total.saturating_sub(self.flawed.len())
+    }
+}
+
 impl Records {
+    /// Checks every agent's stream by itself: its sequence, its end, and the hash in that.
+    #[must_use]
+    pub fn streams(&self) -> StreamCount {
+        let integrity = self.integrity();
+        let streams = Streams::sort(&self.events);
+        let flawed = streams.ids().filter_map(|id| {
+            let found = StreamIntegrity {
+                hash_ok: integrity.hashes.get(id).copied(),
+                dead_letters: integrity
+                    .dead_letters
+                    .get(&id.key)
+                    .copied()
+                    .unwrap_or_default(),
+            };
+            let events = streams.records(id).iter().copied();
+            let stream = AgentTimeline::fold(id.clone(), events, found);
+            let (run, agent) = (&id.key.run, &id.key.agent);
+            let flaws: Vec<String> = stream.flaws.iter().map(ToString::to_string).collect();
+            let attempt = id.key.attempt;
+            (!flaws.is_empty())
+                .then(|| format!("{run}, attempt {attempt}, {agent}: {}", flaws.join("; ")))
+        });
+        StreamCount {
+            total: streams.ids().count(),
+            flawed: flawed.collect(),
+        }
+    }
+
     /// Computes the report. The same records give the same bytes, in any order.
     ///
     /// # Errors

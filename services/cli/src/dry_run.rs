@@ -12,6 +12,7 @@ use chimera_domain::plan::{
     self, Budget, Choice, Goal, LaterPhase, Plan, PlannedAgent, PlannedLeg, PlannedTest, Select,
     Topology,
 };
+use chimera_domain::slo::Slo;
 use chimera_domain::spec::{
     self, FlagSpec, Instances, Model, OptionKey, Order, Phase, Setting, ValidSpec,
 };
@@ -102,6 +103,8 @@ struct Outline {
     attached: Vec<String>,
     solo: bool,
     budget: Budget,
+    /// `None`: nothing says which requests are good.
+    slo: Option<Slo>,
     gate: Vec<Threshold>,
     tests: u64,
     runs: u64,
@@ -178,6 +181,7 @@ impl Outline {
             },
             solo: spec.solo().enabled(),
             budget: plan.budget,
+            slo: plan.slo,
             gate: spec.gate().to_vec(),
             tests: phases.iter().map(|p| p.tests.len() as u64).sum(),
             runs: phases.iter().map(|p| p.runs).sum(),

@@ -137,7 +137,10 @@ fn read(folder: &Path) -> anyhow::Result<Report> {
         hash.update([0]);
         hash.update(Sha256::digest(&bytes));
         match tr110::parse(&name, path, &bytes) {
-            Ok(run) => runs.push(run),
+            Ok(mut run) => {
+                texts(&mut run, &file, folder, &mut hash, &mut faults);
+                runs.push(run);
+            }
             Err(found) => faults.extend(found),
         }
     }
@@ -157,6 +160,38 @@ fn read(folder: &Path) -> anyhow::Result<Report> {
         git_revision: version::GIT_REVISION.map(ToOwned::to_owned),
     };
     tr110::report(runs, about).map_err(|error| refused(error).into())
+}
+
+/// Judges the texts that lie beside a run's figures. One that cannot be read is a fault, one that is
+/// not there is none.
+fn texts(
+    run: &mut RunFile,
+    metrics: &Path,
+    folder: &Path,
+    hash: &mut Sha256,
+    faults: &mut Vec<Fault>,
+) {
+    for (agent, name) in run.text_files().into_iter().enumerate() {
+        let file = metrics.with_file_name(name);
+        if !file.exists() {
+            continue;
+        }
+        let name = name_of(folder, &file);
+        let text = load(&file).and_then(|bytes| {
+            let digest = Sha256::digest(&bytes);
+            let text = String::from_utf8(bytes).map_err(|_| "is no text in UTF-8".to_owned())?;
+            Ok((digest, text))
+        });
+        match text {
+            Ok((digest, text)) => {
+                hash.update(name.as_bytes());
+                hash.update([0]);
+                hash.update(digest);
+                run.judge(agent, &text);
+            }
+            Err(problem) => faults.push(Fault::of_file(&name, problem)),
+        }
+    }
 }
 
 /// The runs below a folder, by rising path; folders that should be one and are not become faults.
@@ -183,6 +218,10 @@ fn find(folder: &Path, faults: &mut Vec<Fault>) -> anyhow::Result<Vec<(RunPath, 
                 continue;
             }
         };
+        if !runs.iter().any(|(name, _)| name.starts_with("run_")) {
+            let problem = "holds no run_R: complete it or move it away";
+            faults.push(Fault::of_file(&name, problem));
+        }
         for (run_name, run) in runs {
             let Some(run_number) = RunPath::of_run(&run_name) else {
                 if run_name.starts_with("run_") {

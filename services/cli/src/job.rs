@@ -15,7 +15,7 @@ use time::macros::format_description;
 use crate::args::BenchArgs;
 use crate::engines::{self, Choice, Wanted};
 use crate::resume::{self, Saved};
-use crate::spec_file;
+use crate::{output, spec_file};
 
 /// What is to be measured, all of it checked.
 pub(crate) struct Job {
@@ -41,13 +41,7 @@ impl Job {
             Some(out) => out.clone(),
             None => Path::new("results").join(timestamp(now)?),
         };
-        if out.exists() {
-            return Err(UsageError(format!(
-                "{} exists already; choose another folder with --out",
-                out.display()
-            ))
-            .into());
-        }
+        output::refuse_existing(&out)?;
         let (spec, wanted, choice, data_root) = match &args.spec {
             Some(path) => from_file(path).await?,
             None => from_flags(args).await?,

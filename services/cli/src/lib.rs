@@ -6,8 +6,9 @@
 //! - `dry_run`: the plan of an experiment, told without starting anything.
 //! - `remote`: a coordinator or an analyzer that runs elsewhere. `progress`: how far it is.
 //! - `history`: what was measured on this machine.
-//! - `report`: results read again, from a bundle or a server. `table`: them on a terminal. `judge`:
-//!   two of them compared, or one held to thresholds.
+//! - `report`: results read again, from a bundle or a server. `table`: them on a terminal. `proof`:
+//!   whether they are as they were written and compute. `judge`: two of them compared, or one held to
+//!   thresholds.
 //! - `import`: what another tool measured. `advise`: which configuration to take.
 //! - `spec_file`: a spec, read and checked.
 //! - `probe`: one instance, quickly. `doctor`: what this machine lacks.
@@ -25,6 +26,7 @@ mod judge;
 mod output;
 mod probe;
 mod progress;
+mod proof;
 mod remote;
 mod report;
 mod resume;
@@ -76,8 +78,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Report(args) => block_on(Threads::One, &quiet, report::report(args, json)),
         Command::Import(args) => import::run(args, json),
         Command::Advise(args) => advise::run(args, json),
-        Command::Replay(args) => report::replay(args, json),
-        Command::Verify(args) => report::verify(args, json),
+        Command::Replay(args) => proof::replay(args, json),
+        Command::Verify(args) => proof::verify(args, json),
         Command::Compare(args) => judge::compare_reports(args, json),
         Command::Gate(args) => judge::gate(args, json),
         Command::Probe(args) => block_on(Threads::One, &quiet, probe::run(args, json)),

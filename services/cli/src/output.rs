@@ -112,7 +112,7 @@ pub(crate) fn write_folder(target: &Path, files: &[(String, Vec<u8>)]) -> anyhow
 pub(crate) fn refuse_existing(target: &Path) -> Result<(), UsageError> {
     if target.symlink_metadata().is_ok() {
         return Err(UsageError(format!(
-            "{} exists: give a folder that does not, results are never written over",
+            "{} exists already: give --out another folder, results are never written over",
             target.display()
         )));
     }

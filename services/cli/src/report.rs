@@ -1,4 +1,4 @@
-//! `report`, `replay` and `verify`: what was measured, read again.
+//! `report`: what was measured, read again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,14 +9,12 @@ use chimera_domain::render;
 use chimera_domain::report::{Report, SCHEMA_VERSION};
 use chimera_runtime::exit::UsageError;
 use serde::Deserialize;
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
-use crate::args::{DEFAULT_ANALYZER, ReplayArgs, ReportArgs, ReportFormat, VerifyArgs};
+use crate::args::{DEFAULT_ANALYZER, ReportArgs, ReportFormat};
 use crate::{history, output, remote, table};
 
 /// Name of the report in a bundle.
-const REPORT: &str = "report.json";
+pub(crate) const REPORT: &str = "report.json";
 
 /// `chimera report`.
 pub(crate) async fn report(args: &ReportArgs, json: bool) -> anyhow::Result<()> {
@@ -139,7 +137,11 @@ pub(crate) fn parse(bytes: &[u8]) -> anyhow::Result<Report> {
     serde_json::from_slice(bytes).context("this is no whole report")
 }
 
-fn computed(folder: &Path) -> anyhow::Result<Vec<u8>> {
+/// `report.json` as the records of a bundle compute to it.
+///
+/// # Errors
+/// When it is no bundle that this version reads.
+pub(crate) fn computed(folder: &Path) -> anyhow::Result<Vec<u8>> {
     let rendered = bundle::read(folder)?.replay()?;
     let report = rendered.files.into_iter().find(|(path, _)| path == REPORT);
     report
@@ -147,110 +149,9 @@ fn computed(folder: &Path) -> anyhow::Result<Vec<u8>> {
         .context("the records give no report.json")
 }
 
-/// `chimera replay`.
-pub(crate) fn replay(args: &ReplayArgs, json: bool) -> anyhow::Result<()> {
-    let computed = computed(&args.bundle)?;
-    if let Some(out) = &args.out {
-        output::write_file(out, &computed)?;
-    }
-    let path = args.bundle.join(REPORT);
-    let written =
-        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (ours, theirs) = (hash(&computed), hash(&written));
-    let equal = computed == written;
-    if json {
-        output::print_json(&json!({
-            "equal": equal,
-            "computed": { "bytes": computed.len(), "sha256": ours },
-            "bundle": { "bytes": written.len(), "sha256": theirs },
-        }))?;
-    } else if equal {
-        let text = format!(
-            "equal: the records compute to the {} bytes of {} (SHA-256 {ours})\n",
-            computed.len(),
-            path.display()
-        );
-        output::print(text.as_bytes())?;
-    }
-    if equal {
-        return Ok(());
-    }
-    anyhow::bail!(
-        "the records compute to another report than {}: {}\n  computed: {} bytes, SHA-256 {ours}\n  \
-         bundle:   {} bytes, SHA-256 {theirs}\n`chimera verify` says which files were changed; if \
-         none was, this chimera computes otherwise than the one that wrote the bundle",
-        path.display(),
-        difference(&computed, &written),
-        computed.len(),
-        written.len(),
-    )
-}
-
-fn hash(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
-}
-
-/// Where two texts begin to differ.
-fn difference(ours: &[u8], theirs: &[u8]) -> String {
-    let (mut one, mut other) = (ours.split(|b| *b == b'\n'), theirs.split(|b| *b == b'\n'));
-    let show = |line: Option<&[u8]>| {
-        line.map_or_else(
-            || "nothing".to_owned(),
-            |line| format!("`{}`", String::from_utf8_lossy(line).trim()),
-        )
-    };
-    for number in 1_u64.. {
-        let (a, b) = (one.next(), other.next());
-        if a != b {
-            return format!("from line {number}, {} instead of {}", show(a), show(b));
-        }
-        if a.is_none() {
-            break;
-        }
-    }
-    "nowhere".to_owned()
-}
-
-/// `chimera verify`.
-pub(crate) fn verify(args: &VerifyArgs, json: bool) -> anyhow::Result<()> {
-    let faults = bundle::verify(&args.bundle)?;
-    let folder = args.bundle.display();
-    if json {
-        output::print_json(&json!({ "ok": faults.is_empty(), "faults": faults }))?;
-    } else if faults.is_empty() {
-        let text =
-            format!("{folder}: every file is as it was written and as the records compute\n");
-        output::print(text.as_bytes())?;
-    } else {
-        for fault in &faults {
-            output::print(format!("{fault}\n").as_bytes())?;
-        }
-    }
-    let plural = if faults.len() == 1 { "" } else { "s" };
-    anyhow::ensure!(
-        faults.is_empty(),
-        "{folder} is not as it was written: {} fault{plural}",
-        faults.len()
-    );
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_difference_is_told_by_line() {
-        assert_eq!(
-            difference(b"a\nb\n", b"a\nc\n"),
-            "from line 2, `b` instead of `c`"
-        );
-        assert_eq!(
-            difference(b"a", b"a\nc"),
-            "from line 2, nothing instead of `c`"
-        );
-        assert_eq!(difference(b"a", b"a"), "nowhere");
-    }
 
     #[test]
     fn other_versions_and_other_files_are_refused_with_a_way_out() {

@@ -128,6 +128,11 @@ fn render(report: &Report, paper: Paper) -> String {
         lines.push(wrap(legend, paper.width));
     }
     lines.push(String::new());
+    if let Some(slo) = &report.slo {
+        let sentence = format!("A request is good within {slo}.");
+        lines.push(wrap(&sentence, paper.width));
+        lines.push(String::new());
+    }
     let topology = report.topology.iter().flat_map(|verdict| &verdict.groups);
     let topology = topology.map(|group| group.sentence.clone());
     let contrast = report
@@ -229,6 +234,14 @@ const LINES: [(&str, Write1); 10] = [
     ("start skew ms", skew),
 ];
 
+/// The lines that an `[slo]` adds.
+const SLO_LINES: [(&str, Write1); 2] = [
+    ("good requests, alone -> together", good),
+    ("goodput (95 %), requests/s", goodput),
+];
+/// The same in a table of many.
+const SLO_BRIEF: [(&str, Write1); 1] = [("good", good)];
+
 /// What stands beside a test in a table of many.
 const BRIEF: [(&str, Write1); 7] = [
     (GAIN_BRIEF, gain),
@@ -240,7 +253,7 @@ const BRIEF: [(&str, Write1); 7] = [
     ("valid", valid),
 ];
 /// What a narrow table of many does without, the first first.
-const FIRST_TO_GO: [&str; 3] = ["TPOT ms", "efficiency", "TTFT ms"];
+const FIRST_TO_GO: [&str; 4] = ["TPOT ms", "efficiency", "TTFT ms", "good"];
 /// Below this the labels of a table of many would be hard to read.
 const MIN_LABEL: usize = 22;
 
@@ -283,6 +296,29 @@ fn throughput(test: &TestReport, notes: &mut Notes) -> String {
     notes.change(&a.solo_tokens_per_s, &a.aggregate_tokens_per_s)
 }
 
+fn good(test: &TestReport, notes: &mut Notes) -> String {
+    let a = &test.aggregate;
+    let [alone, together] = [&a.good_solo_ratio, &a.good_ratio].map(|s| notes.value(s, percent));
+    if alone == together && a.good_ratio.value.is_none() {
+        return together;
+    }
+    format!("{alone} -> {together}")
+}
+
+fn goodput(test: &TestReport, notes: &mut Notes) -> String {
+    notes.interval(&test.aggregate.goodput_rps)
+}
+
+/// Lines, and with an `[slo]` those that it adds.
+fn with_slo(
+    report: &Report,
+    lines: &[(&'static str, Write1)],
+    added: &[(&'static str, Write1)],
+) -> Vec<(&'static str, Write1)> {
+    let added = added.iter().filter(|_| report.slo.is_some());
+    lines.iter().chain(added).copied().collect()
+}
+
 fn skew(test: &TestReport, notes: &mut Notes) -> String {
     notes.value(&test.aggregate.start_skew_ms, text)
 }
@@ -305,15 +341,16 @@ fn picture(report: &Report, paper: Paper, notes: &mut Notes) -> String {
         let right = |text: &String| Cell::new(text).set_alignment(CellAlignment::Right);
         let labels = report.tests.iter().map(|test| right(&test.label));
         table.set_header(std::iter::once(Cell::new(&report.name)).chain(labels));
-        for (name, write) in LINES {
-            let mut row = vec![Cell::new(name)];
+        let lines = with_slo(report, &LINES, &SLO_LINES);
+        for (name, write) in &lines {
+            let mut row = vec![Cell::new(*name)];
             for test in &report.tests {
                 let cell = Cell::new(write(test, notes)).set_alignment(CellAlignment::Right);
                 row.push(emphasis(name, test, cell));
             }
             table.add_row(row);
         }
-        let names = LINES.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + PADDING;
+        let names = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + PADDING;
         let room = usize::from(paper.width).saturating_sub(names) / report.tests.len().max(1);
         if room >= MIN_COLUMN
             && let Some(first) = table.column_mut(0)
@@ -329,7 +366,7 @@ fn picture(report: &Report, paper: Paper, notes: &mut Notes) -> String {
 /// Many tests, a row each: as much as fits beside a label that can be read.
 fn many(report: &Report, paper: Paper, notes: &mut Notes, table: &mut Table) {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    let mut columns: Vec<Column> = BRIEF
+    let mut columns: Vec<Column> = with_slo(report, &BRIEF, &SLO_BRIEF)
         .into_iter()
         .map(|(name, write)| Column::of(report, name, write, notes))
         .collect();

@@ -1,5 +1,6 @@
 //! The analyzer, asked what the runs so far show.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chimera_domain::ids::ExperimentId;
@@ -7,11 +8,8 @@ use chimera_domain::metric::Metric;
 use chimera_runtime::clock;
 use chimera_runtime::context::TraceInterceptor;
 use chimera_wire::analysis_client::AnalysisClient;
-use chimera_wire::api::{
-    MetricValues, Refusals, RefusalsRequest, RefusedLeg, RunValue, ValuesRequest,
-};
+use chimera_wire::api::{Evidence, EvidenceRequest};
 use chimera_wire::pb;
-use futures::future::BoxFuture;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -55,71 +53,30 @@ impl Analysis {
         })
     }
 
-    /// A metric in every valid run so far, after this many verdicts.
+    /// These metrics in every valid run so far, and legs that were closed as valid and do not stand up
+    /// to its check, after this many verdicts: one call, answered from one reading of the records.
     ///
     /// # Errors
     /// In words, when the analyzer stays away, stays behind, or refuses.
-    pub(crate) async fn values(
+    pub(crate) async fn evidence(
         &self,
         experiment: &ExperimentId,
-        metric: Metric,
+        metrics: &BTreeSet<Metric>,
         verdicts: u32,
-    ) -> Result<Vec<RunValue>, String> {
-        let request = pb::GetValuesRequest::from(ValuesRequest {
+    ) -> Result<Evidence, String> {
+        let request = pb::GetEvidenceRequest::from(EvidenceRequest {
             experiment: experiment.clone(),
-            metric,
+            metrics: metrics.clone(),
             verdicts,
             wait: WAIT,
         });
-        self.patiently(verdicts, || {
-            let (mut client, call) = (self.client.clone(), limited(request.clone()));
-            Box::pin(async move {
-                let answer = client.get_values(call).await?;
-                let answer = MetricValues::from(answer.into_inner());
-                Ok((answer.verdicts, answer.values))
-            })
-        })
-        .await
-    }
-
-    /// Legs that were closed as valid and do not stand up to its check, after this many verdicts.
-    ///
-    /// # Errors
-    /// As [`Self::values`].
-    pub(crate) async fn refusals(
-        &self,
-        experiment: &ExperimentId,
-        verdicts: u32,
-    ) -> Result<Vec<RefusedLeg>, String> {
-        let request = pb::GetRefusalsRequest::from(RefusalsRequest {
-            experiment: experiment.clone(),
-            verdicts,
-            wait: WAIT,
-        });
-        self.patiently(verdicts, || {
-            let (mut client, call) = (self.client.clone(), limited(request.clone()));
-            Box::pin(async move {
-                let answer = client.get_refusals(call).await?;
-                let answer = Refusals::try_from(answer.into_inner())?;
-                Ok((answer.verdicts, answer.legs))
-            })
-        })
-        .await
-    }
-
-    /// Asks until the answer has taken in all verdicts.
-    async fn patiently<T>(
-        &self,
-        verdicts: u32,
-        ask: impl Fn() -> BoxFuture<'static, Result<(u32, T), Status>>,
-    ) -> Result<T, String> {
         let deadline = clock::deadline(PATIENCE);
         loop {
-            let status = match ask().await {
-                Ok((known, answer)) if known >= verdicts => return Ok(answer),
-                Ok((known, _)) => {
-                    Status::unavailable(format!("it has read {known} of {verdicts} verdicts"))
-                }
+            let status = match self.ask(request.clone()).await {
+                Ok(answer) if answer.verdicts >= verdicts => return Ok(answer),
+                Ok(Evidence {
+                    verdicts: known, ..
+                }) => Status::unavailable(format!("it has read {known} of {verdicts} verdicts")),
                 Err(status) => status,
             };
             let again = matches!(
@@ -137,10 +94,10 @@ impl Analysis {
             tokio::time::sleep(PAUSE).await;
         }
     }
-}
-
-fn limited<T>(message: T) -> Request<T> {
-    let mut call = Request::new(message);
-    call.set_timeout(ANSWER_LIMIT);
-    call
+    async fn ask(&self, request: pb::GetEvidenceRequest) -> Result<Evidence, Status> {
+        let mut call = Request::new(request);
+        call.set_timeout(ANSWER_LIMIT);
+        let answer = self.client.clone().get_evidence(call).await?;
+        Ok(Evidence::try_from(answer.into_inner())?)
+    }
 }

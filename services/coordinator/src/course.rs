@@ -18,7 +18,7 @@ use chimera_domain::control::{
     ControlEvent, ControlRecord, ExperimentOutcome, Invalid, InvalidReason, LegVerdict,
 };
 use chimera_domain::ids::RunId;
-use chimera_domain::plan::{Plan, PlannedLeg};
+use chimera_domain::plan::{Extension, Plan, PlannedLeg, PlannedTest};
 use chimera_domain::session::Tally;
 use chimera_domain::units::MonoNs;
 
@@ -63,6 +63,8 @@ pub(crate) struct Course {
     last_invalid: Option<(RunId, Invalid)>,
     cancelled: bool,
     outcome: Option<ExperimentOutcome>,
+    /// How many of the plan's tests, the first ones, will not be repeated.
+    settled: usize,
     times: Times,
 }
 
@@ -100,6 +102,7 @@ impl Course {
             last_invalid: None,
             cancelled: false,
             outcome: None,
+            settled: 0,
             times: Times::default(),
         }
     }
@@ -124,6 +127,10 @@ impl Course {
         self.times.seen(event.epoch, event.at.mono_ns);
         match (&event.record, &event.run) {
             (ControlRecord::Extended { why, tests, legs }, _) => {
+                // A phase is chosen once no test before it is to be repeated.
+                if matches!(why, Extension::Selected { .. }) {
+                    self.settled = self.plan.tests.len();
+                }
                 Arc::make_mut(&mut self.plan).extend(why, tests, legs);
             }
             (ControlRecord::ExperimentClosed { outcome }, _) => {
@@ -303,6 +310,7 @@ impl Course {
             legs_closed: number(ends().count()),
             legs_valid: number(ends().filter(|end| *end == End::Valid).count()),
             left_ns: self.left_ns(),
+            left_at_most_ns: self.left_at_most_ns(),
             tally: Tally {
                 phases: phases.max().unwrap_or(0),
                 tests: number(
@@ -316,6 +324,7 @@ impl Course {
                 retried: self.retried,
                 elapsed_ms: 0,
                 left_ms: None,
+                left_at_most_ms: None,
             },
         }
     }
@@ -343,6 +352,43 @@ impl Course {
         Some(left_ns)
     }
 
+    /// The same with every repeat that tests may still ask for.
+    ///
+    /// *Undefined when* [`Self::left_ns`] is, or there is none.
+    fn left_at_most_ns(&self) -> Option<u64> {
+        let mut more_ns = 0_u64;
+        for test in self.plan.tests.iter().skip(self.settled) {
+            let Some(goal) = &test.until else { continue };
+            let repeats = u64::from(goal.max_runs.saturating_sub(test.runs));
+            if repeats == 0 || self.is_narrow(test) {
+                continue;
+            }
+            // A repeat has the legs of the first run.
+            let legs = self.plan.legs.iter();
+            for leg in legs.filter(|leg| leg.test == test.id && leg.run == 1) {
+                let takes = self.times.expected_ns(Kind::of(leg))?;
+                let each = takes.saturating_add(self.pause_ns());
+                more_ns = more_ns.saturating_add(each.saturating_mul(repeats));
+            }
+        }
+        for later in &self.plan.later {
+            let most = later.legs_at_most.unwrap_or(later.legs);
+            let takes = self.times.mean_ns()?.saturating_add(self.pause_ns());
+            let repeats = u64::from(most.saturating_sub(later.legs));
+            more_ns = more_ns.saturating_add(takes.saturating_mul(repeats));
+        }
+        let left_ns = self.left_ns()?;
+        (more_ns > 0).then(|| left_ns.saturating_add(more_ns))
+    }
+
+    /// Whether the evidence has shown a test to need no repeat: each step gives one to every test of a
+    /// phase that does, so that it has fallen behind.
+    fn is_narrow(&self, test: &PlannedTest) -> bool {
+        let peers = self.plan.tests.iter();
+        let mut peers = peers.filter(|peer| peer.phase == test.phase && peer.until.is_some());
+        peers.any(|peer| peer.runs > test.runs)
+    }
+
     fn pause_ns(&self) -> u64 {
         u64::from(self.plan.budget.cool_down_s) * 1_000_000_000
     }
@@ -355,11 +401,11 @@ impl Course {
             let takes = self.times.expected_ns(kind).unwrap_or(0);
             had.min(takes).saturating_add(self.pause_ns())
         });
+        let without_had = |left: u64| left.saturating_sub(had_ns) / 1_000_000;
         Tally {
             elapsed_ms: self.times.elapsed_ns(epoch, now) / 1_000_000,
-            left_ms: count
-                .left_ns
-                .map(|left| left.saturating_sub(had_ns) / 1_000_000),
+            left_ms: count.left_ns.map(without_had),
+            left_at_most_ms: count.left_at_most_ns.map(without_had),
             ..count.tally.clone()
         }
     }
@@ -376,6 +422,8 @@ pub(crate) struct Count {
     pub(crate) legs_valid: u32,
     /// What the open legs will take; `None`: it is not known.
     left_ns: Option<u64>,
+    /// The same with every repeat that may be added; `None`: none may be.
+    left_at_most_ns: Option<u64>,
     /// Without the times.
     tally: Tally,
 }

@@ -5,14 +5,14 @@
 //! The evidence is the analyzer's: it alone decides which runs are valid. What follows from it is
 //! a record of the log; after a restart nothing is decided twice.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use chimera_domain::control::{ControlRecord, LegVerdict};
 use chimera_domain::ids::RunId;
 use chimera_domain::metric::Metric;
 use chimera_domain::plan::{self, Extension, LaterPhase, Plan, PlannedTest};
 use chimera_domain::spec::{self, SpecFormat, ValidSpec};
-use chimera_wire::api::RunValue;
+use chimera_wire::api::{Evidence, RefusedLeg, RunValue};
 
 use crate::analysis::Analysis;
 use crate::experiment::Experiment;
@@ -45,28 +45,79 @@ pub(crate) async fn grow(
     analysis: Option<&Analysis>,
 ) -> Result<Vec<Decision>, String> {
     let plan = experiment.plan();
-    let depends = depends_on(&plan).is_some();
-    let refused = match refused(experiment, &plan, analysis).await {
-        Ok(refused) => refused,
+    let metrics = metrics(&plan);
+    let evidence = match ask(experiment, &plan, &metrics, analysis).await {
+        Ok(Some(evidence)) => evidence,
+        Ok(None) => return Ok(Vec::new()),
         // The runs are made, and the report will say what stands against them.
-        Err(error) if !depends => {
+        Err(error) if metrics.is_empty() => {
             tracing::warn!(%error, "legs that the analyzer refuses are not tried again");
-            Vec::new()
+            return Ok(Vec::new());
         }
         Err(error) => return Err(error),
     };
-    if !refused.is_empty() || !depends {
+    let may_retry = |leg: &RefusedLeg| experiment.may_retry(&leg.run, leg.attempt);
+    decide(&plan, &experiment.spec_text, &evidence, may_retry)
+}
+
+/// The metrics that may decide how the plan goes on.
+fn metrics(plan: &Plan) -> BTreeSet<Metric> {
+    let open = plan.tests.iter().filter_map(|test| {
+        let goal = test.until.as_ref()?;
+        (test.runs < goal.max_runs).then_some(goal.metric)
+    });
+    let next = plan.later.first().map(|later| later.select.by);
+    open.chain(next).collect()
+}
+
+/// Asks the analyzer, once. `None`: nothing depends on what it would say.
+async fn ask(
+    experiment: &Experiment,
+    plan: &Plan,
+    metrics: &BTreeSet<Metric>,
+    analysis: Option<&Analysis>,
+) -> Result<Option<Evidence>, String> {
+    if metrics.is_empty() && plan.budget.retries_per_leg == 0 {
+        return Ok(None);
+    }
+    match analysis {
+        Some(analysis) => {
+            let verdicts = experiment.verdicts();
+            let evidence = analysis.evidence(&experiment.id, metrics, verdicts);
+            evidence.await.map(Some)
+        }
+        None if metrics.is_empty() => Ok(None),
+        None => Err(
+            "the plan depends on results, and the coordinator was started without --analyzer URL"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Decides by the evidence. Legs that are refused come first: without them it is not whole.
+fn decide(
+    plan: &Plan,
+    spec_text: &str,
+    evidence: &Evidence,
+    may_retry: impl Fn(&RefusedLeg) -> bool,
+) -> Result<Vec<Decision>, String> {
+    let refused: Vec<Decision> = evidence
+        .refused
+        .iter()
+        .filter(|leg| plan.budget.retries_per_leg > 0 && may_retry(leg))
+        .map(|leg| {
+            let verdict = LegVerdict::Invalid(leg.why.clone());
+            let about = (leg.run.clone(), leg.attempt);
+            (Some(about), ControlRecord::Closed { verdict })
+        })
+        .collect();
+    if !refused.is_empty() || depends_on(plan).is_none() {
         return Ok(refused);
     }
-    let mut evidence = Evidence {
-        experiment,
-        analysis,
-        known: BTreeMap::new(),
-    };
-    let spec = read(&experiment.spec_text)?;
+    let spec = read(spec_text)?;
     let mut repeats = Vec::new();
     for test in &plan.tests {
-        let repeat = repeat(&plan, &spec, test, &mut evidence).await?;
+        let repeat = repeat(plan, &spec, test, evidence)?;
         repeats.extend(repeat.map(|record| (None, record)));
     }
     if !repeats.is_empty() {
@@ -75,33 +126,13 @@ pub(crate) async fn grow(
     let Some(later) = plan.later.first() else {
         return Ok(Vec::new());
     };
-    let values = evidence.of(later.select.by).await?.clone();
-    Ok(vec![(None, select(&plan, &spec, later, &values)?)])
+    let values = of_metric(evidence, later.select.by)?;
+    Ok(vec![(None, select(plan, &spec, later, values)?)])
 }
 
-/// Verdicts against legs that do not stand up to the analyzer's check, where they may be tried
-/// again.
-async fn refused(
-    experiment: &Experiment,
-    plan: &Plan,
-    analysis: Option<&Analysis>,
-) -> Result<Vec<Decision>, String> {
-    let Some(analysis) = analysis.filter(|_| plan.budget.retries_per_leg > 0) else {
-        return Ok(Vec::new());
-    };
-    let verdicts = experiment.verdicts();
-    let refused = analysis.refusals(&experiment.id, verdicts).await?;
-    let refused = refused
-        .into_iter()
-        .filter(|leg| experiment.may_retry(&leg.run, leg.attempt));
-    let decisions = refused.map(|leg| {
-        let verdict = LegVerdict::Invalid(leg.why);
-        (
-            Some((leg.run, leg.attempt)),
-            ControlRecord::Closed { verdict },
-        )
-    });
-    Ok(decisions.collect())
+fn of_metric(evidence: &Evidence, metric: Metric) -> Result<&[RunValue], String> {
+    let values = evidence.metrics.get(&metric).map(Vec::as_slice);
+    values.ok_or_else(|| format!("the analyzer did not say what {} came to", metric.name()))
 }
 
 /// The submitted text was checked before it was taken; a coordinator of another version may differ.
@@ -111,11 +142,11 @@ fn read(text: &str) -> Result<ValidSpec, String> {
     })
 }
 
-async fn repeat(
+fn repeat(
     plan: &Plan,
     spec: &ValidSpec,
     test: &PlannedTest,
-    evidence: &mut Evidence<'_>,
+    evidence: &Evidence,
 ) -> Result<Option<ControlRecord>, String> {
     let Some(goal) = &test.until else {
         return Ok(None);
@@ -123,7 +154,7 @@ async fn repeat(
     if test.runs >= goal.max_runs {
         return Ok(None);
     }
-    let values = of_test(evidence.of(goal.metric).await?, test.id);
+    let values = of_test(of_metric(evidence, goal.metric)?, test.id);
     if !plan::wants_more(goal, &values, test.runs) {
         return Ok(None);
     }
@@ -187,29 +218,5 @@ fn of_test(values: &[RunValue], test: u32) -> Vec<f64> {
     of_test.map(|v| v.value).collect()
 }
 
-/// Each metric is asked for once.
-struct Evidence<'a> {
-    experiment: &'a Experiment,
-    analysis: Option<&'a Analysis>,
-    known: BTreeMap<Metric, Vec<RunValue>>,
-}
-
-impl Evidence<'_> {
-    async fn of(&mut self, metric: Metric) -> Result<&Vec<RunValue>, String> {
-        use std::collections::btree_map::Entry;
-        match self.known.entry(metric) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(place) => {
-                let analysis = self.analysis.ok_or(
-                    "the plan depends on results, and the coordinator was started without \
-                     --analyzer URL",
-                )?;
-                let verdicts = self.experiment.verdicts();
-                let values = analysis
-                    .values(&self.experiment.id, metric, verdicts)
-                    .await?;
-                Ok(place.insert(values))
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

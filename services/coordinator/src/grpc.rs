@@ -36,6 +36,7 @@ const IDS_PER_SECOND: u32 = 100;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The control API.
+#[derive(Clone)]
 pub(crate) struct ControlService {
     pub(crate) experiments: Arc<Experiments>,
     pub(crate) registry: Arc<Registry>,
@@ -45,6 +46,7 @@ pub(crate) struct ControlService {
     pub(crate) start_lead_ms: u64,
     /// Whether an analyzer can be asked.
     pub(crate) has_analyzer: bool,
+    pub(crate) tasks: TaskTracker,
     /// Ends the watch streams when the server drains.
     pub(crate) shutdown: CancellationToken,
 }
@@ -142,10 +144,15 @@ impl chimera_wire::control_server::Control for ControlService {
         // Its parent is the server's span, which has taken over the caller's trace.
         let span = tracing::info_span!("coordinator.experiment.submit");
         let submission = Submission::try_from(request.into_inner())?;
+        // A task of its own: a caller that goes away drops this future, and what is in the log by
+        // then must also be run.
+        let service = self.clone();
+        let taken = async move { service.take(submission).await }.instrument(span);
         let id = self
-            .take(submission)
-            .instrument(span)
+            .tasks
+            .spawn(taken)
             .await
+            .map_err(|e| Status::internal(e.to_string()))?
             .map_err(|e| e.status())?;
         Ok(Response::new(id.into()))
     }

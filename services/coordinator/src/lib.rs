@@ -141,7 +141,7 @@ impl Coordinator {
     /// coordinator tries it again and goes on with its experiment.
     ///
     /// # Errors
-    /// When the gRPC server fails.
+    /// When the gRPC server fails, or another coordinator has taken over.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), CoordinatorError> {
         let Self {
             listener,
@@ -173,6 +173,7 @@ impl Coordinator {
             software: config.software.clone(),
             start_lead_ms: config.start_lead_ms,
             has_analyzer: analysis.is_some(),
+            tasks: tasks.clone(),
             shutdown: sessions_end.clone(),
         };
         let sessions = SessionService {
@@ -194,6 +195,7 @@ impl Coordinator {
                 }
             }
         });
+        let replaced = log.replaced().clone();
         let runner = Runner {
             registry,
             log,
@@ -223,6 +225,10 @@ impl Coordinator {
         // The server may have failed by itself: nothing may run on without it.
         sessions_end.cancel();
         tasks.wait().await;
-        Ok(served?)
+        served?;
+        if replaced.is_cancelled() {
+            return Err(LogError::Replaced.into());
+        }
+        Ok(())
     }
 }

@@ -202,6 +202,17 @@ impl LegMachine {
         }
     }
 
+    /// Takes the failure of an effect. Where it closes the leg, what was still to be done falls away:
+    /// it followed from what was not done, and nobody may warm or start on a record that is not in
+    /// the log.
+    pub fn failed(&mut self, failure: Input, todo: &mut VecDeque<Effect>, now: MonoNs) {
+        let instead = self.step(failure, now);
+        if !instead.is_empty() {
+            todo.clear();
+        }
+        todo.extend(instead);
+    }
+
     fn seat_mut(&mut self, agent: &AgentId) -> Option<&mut SeatState> {
         self.seats
             .iter_mut()

@@ -39,11 +39,14 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// Executes what is queued until told to stop.
+    /// Executes what is queued until told to stop, or until another coordinator has taken over.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let replaced = self.log.replaced().clone();
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
+                () = replaced.cancelled() => return,
                 experiment = self.queue.recv() => match experiment {
                     Some(experiment) => self.experiment(&experiment, &shutdown).await,
                     None => return,
@@ -68,6 +71,10 @@ impl Runner {
             // The coordinator stops, the experiment does not: the next one resumes it.
             return;
         };
+        if self.log.replaced().is_cancelled() {
+            // It goes on elsewhere; what failed here is only that this one is no longer asked.
+            return;
+        }
         if let ExperimentOutcome::Failed { detail } = &outcome {
             tracing::error!(experiment = %experiment.id, %detail, "the experiment failed");
         }
@@ -282,7 +289,7 @@ impl Runner {
                     // The close itself cannot be written either; the leg still must be released.
                     log_error = Some(detail.clone());
                 }
-                todo.extend(machine.step(failed, clock::mono()));
+                machine.failed(failed, &mut todo, clock::mono());
             }
             let done: Vec<AgentId> = machine.agents_done().cloned().collect();
             let attempt = gang.leg_ref.attempt;

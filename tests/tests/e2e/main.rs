@@ -7,7 +7,7 @@
 //! - `crashes`, `stalls`: processes and connections that die or stand still.
 //! - `faults`: engines that fail. `records`: records that cannot be read.
 //! - `gang`: who may run, and how many at once. `topology`: agents that share an instance, or pause.
-//! - `study`: retries, stops, plans that grow, and what is cut short and goes on.
+//! - `study`: retries and stops. `growth`: plans that grow. `resume`: what is cut short and goes on.
 //! - `person`: wrong input, Ctrl-C. `real`: a real model, where there is one.
 #![expect(
     clippy::unwrap_used,
@@ -22,9 +22,11 @@ mod crashes;
 mod faults;
 mod gain;
 mod gang;
+mod growth;
 mod person;
 mod real;
 mod records;
+mod resume;
 mod stalls;
 mod study;
 mod support;

@@ -26,6 +26,12 @@ pub fn yaml(playbook: &Playbook) -> String {
         for note in notes(recipe, pick) {
             line(&mut out, &format!("  # {note}"));
         }
+        if let Some(fault) = &pick.refused {
+            line(
+                &mut out,
+                &format!("  # A spec cannot repeat this test: {}", one_line(fault)),
+            );
+        }
         line(&mut out, "  phase:");
         let mut lead = "    - ";
         for (key, value) in &pick.phase.keys {
@@ -103,16 +109,18 @@ pub fn toml(playbook: &Playbook) -> String {
         for note in notes(recipe, pick) {
             line(&mut out, &format!("# {note}"));
         }
-        let baseline = &pick.phase.baseline;
-        if !baseline.is_empty() {
+        if let Some(fault) = &pick.refused {
+            line(&mut out, "# A spec cannot repeat this test:");
+            for fault in fault.lines() {
+                line(&mut out, &format!("#   {}", one_line(fault)));
+            }
+            continue;
+        }
+        if pick.phase.reads_baseline() {
             line(
                 &mut out,
-                "# The baseline's options go to the top of the spec:",
+                "# Its first agent has the options of the spec's [baseline].",
             );
-            line(&mut out, "# [baseline]");
-            for (key, value) in baseline {
-                line(&mut out, &format!("# {key} = {}", plain(value)));
-            }
         }
         line(&mut out, "[[phase]]");
         for (key, value) in &pick.phase.keys {
@@ -126,6 +134,22 @@ pub fn toml(playbook: &Playbook) -> String {
             }
         }
     }
+    // All picks that read it have the same, and a spec has it once.
+    let mut phases = playbook
+        .recipes
+        .iter()
+        .filter_map(|recipe| recipe.pick.as_ref());
+    let first = phases.find(|pick| pick.refused.is_none() && !pick.phase.baseline.is_empty());
+    if let Some(pick) = first {
+        line(
+            &mut out,
+            "\n# What the first agent of baseline_vs_chimera has: once in a spec.",
+        );
+        line(&mut out, "[baseline]");
+        for (key, value) in &pick.phase.baseline {
+            line(&mut out, &format!("{key} = {}", plain(value)));
+        }
+    }
     out
 }
 
@@ -136,8 +160,16 @@ fn head(playbook: &Playbook) -> String {
         &mut out,
         &format!("# What to take for which goal, from the measured results of '{name}'."),
     );
-    if let Some(model) = &playbook.model {
-        line(&mut out, &format!("# Model: {}", one_line(model)));
+    match (&playbook.model, &playbook.spec_model) {
+        (Some(model), _) => line(&mut out, &format!("# Model: {}", one_line(model))),
+        (None, Some(model)) => line(
+            &mut out,
+            &format!(
+                "# [model] of the spec: {}; agents with another state it.",
+                one_line(model)
+            ),
+        ),
+        (None, None) => {}
     }
     out
 }
@@ -184,7 +216,7 @@ fn notes(recipe: &Recipe, pick: &Pick) -> Vec<String> {
             text(*value)
         ),
         (Some((test, value)), Some(false)) => format!(
-            "Within noise of the next best (test {test}: {}): either will do.",
+            "No difference to the next best is shown (test {test}: {}): these runs do not tell which is better.",
             text(*value)
         ),
         (Some((test, value)), None) => format!(

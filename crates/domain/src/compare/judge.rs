@@ -38,7 +38,10 @@ pub(super) fn test(
     };
     let metrics = options.metrics.iter().map(|metric| {
         let values = match pairing {
-            Pairing::Paired { .. } => Values::paired(pair, *metric, &common),
+            // A figure that one side lacks altogether has no pairs; what the other has of it is told.
+            Pairing::Paired { .. } => Some(Values::paired(pair, *metric, &common))
+                .filter(|values| !values.a.is_empty())
+                .unwrap_or_else(|| Values::independent(pair, *metric)),
             Pairing::Independent { .. } => Values::independent(pair, *metric),
         };
         values.compare(pair, *metric, options)

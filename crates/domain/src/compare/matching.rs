@@ -1,7 +1,7 @@
 //! Which test of one report is which test of the other.
 
 use super::MatchedBy;
-use crate::report::{AgentConfig, Report, TestReport};
+use crate::report::{AgentConfig, Engine, Report, TestReport};
 
 /// Tests of two reports, matched.
 pub(super) struct Matched<'a> {
@@ -112,12 +112,7 @@ pub(super) fn same_plan(a: &Report, b: &Report, matched: &Matched<'_>) -> Result
 /// What differs besides the tests.
 pub(super) fn caveats(a: &Report, b: &Report) -> Vec<String> {
     let (x, y) = (&a.environment, &b.environment);
-    let engine = |e: &crate::report::Environment| {
-        e.engine.as_ref().map(|engine| {
-            let version = engine.version.as_deref().unwrap_or("unknown version");
-            format!("{} {version}", engine.name.as_deref().unwrap_or("unknown"))
-        })
-    };
+    let engine = |e: &crate::report::Environment| e.engine.as_ref().map(Engine::in_words);
     let facts = [
         ("hosts", x.host.clone(), y.host.clone()),
         ("processors", x.cpu.clone(), y.cpu.clone()),
@@ -139,11 +134,16 @@ pub(super) fn caveats(a: &Report, b: &Report) -> Vec<String> {
             b.workload.as_ref().map(|w| w.template.clone()),
         ),
     ];
+    let limits = a.slo.zip(b.slo).filter(|(a, b)| a != b);
+    let limits = limits.map(|(a, b)| {
+        format!("The limits of [slo] differ, so that goodput is not compared: {a}; and {b}.")
+    });
     facts
         .into_iter()
         .filter_map(|(what, a, b)| match (a, b) {
             (Some(a), Some(b)) if a != b => Some(format!("The {what} differ: {a} and {b}.")),
             _ => None,
         })
+        .chain(limits)
         .collect()
 }

@@ -70,9 +70,7 @@ pub(super) fn measure(
                 provenance: Provenance::Measured,
             })
         }
-        Quantity::VramUsedRatio => {
-            Err("this report holds no samples of the GPU's memory during its runs".to_owned())
-        }
+        Quantity::VramUsedRatio => vram_used_ratio(test),
         Quantity::QualityDelta => {
             let baseline = baseline.ok_or("there is no baseline, or it lacks the test")?;
             quality_delta(test, baseline)
@@ -81,6 +79,22 @@ pub(super) fn measure(
 }
 
 const NO_RUN: &str = "no valid run has it";
+
+/// The highest part of a GPU's memory that was in use in any valid run. A highest has no interval.
+fn vram_used_ratio(test: &TestReport) -> Result<Found, String> {
+    let valid = test.runs.iter().filter(|run| run.valid);
+    let seen: Vec<f64> = valid
+        .filter_map(|run| run.gpu_memory.as_ref()?.peak_ratio)
+        .collect();
+    let summary = &test.aggregate.gpu_memory_peak_ratio;
+    let missing = || summary.reason.clone().unwrap_or_else(|| NO_RUN.to_owned());
+    Ok(Found {
+        value: seen.iter().copied().reduce(f64::max).ok_or_else(missing)?,
+        interval: None,
+        n: u32::try_from(seen.len()).unwrap_or(u32::MAX),
+        provenance: summary.provenance,
+    })
+}
 
 /// Part of the valid runs in which a metric lies below a limit.
 fn rate(test: &TestReport, metric: Metric, below: f64) -> Option<Found> {

@@ -23,7 +23,8 @@ pub enum Quantity {
     ValidRate,
     /// Client TTFT together minus alone, mean over the runs of their differences.
     TtftDeltaMs,
-    /// Memory of the GPU in use over what it has, the highest seen.
+    /// Memory of a GPU in use over what it has, the highest that telemetry saw in any valid run. It
+    /// has no interval.
     VramUsedRatio,
     /// Quality score minus that of the baseline report, in points of 100.
     QualityDelta,
@@ -100,6 +101,21 @@ impl Quantity {
     #[must_use]
     pub fn is_ratio(self) -> bool {
         self.unit().is_empty()
+    }
+
+    /// How it sums up the runs of a test.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Metric(_) | Self::TtftDeltaMs => "the mean",
+            Self::ContentionRate | Self::Tr110ContentionRate | Self::ValidRate => "the share",
+            Self::VramUsedRatio => "the highest",
+            Self::QualityDelta => "the difference",
+        }
+    }
+
+    /// Whether an interval can be told for it.
+    pub(super) fn has_interval(self) -> bool {
+        self != Self::VramUsedRatio
     }
 
     /// Whether it says something only where two or more agents run at once.

@@ -139,6 +139,11 @@ impl Threshold {
             let (word, after) = rest.split_at(end);
             rest = after.trim();
             match word {
+                "ci" if !quantity.has_interval() => {
+                    return Err(wrong(
+                        "has 'ci', but the figure is the highest over the runs, which has no interval",
+                    ));
+                }
                 "ci" => threshold.by_interval = true,
                 "optional" => threshold.required = false,
                 "in" if rest.is_empty() => return Err(wrong("names no test after 'in'")),

@@ -86,6 +86,7 @@ pub fn build(spec: &ValidSpec) -> Result<Plan, PlanError> {
         workload: spec.workload().clone(),
         limits: spec.limits(),
         budget: spec.budget(),
+        slo: spec.slo(),
         model_digests: BTreeMap::from_iter(digest),
         tests,
         legs,
@@ -148,12 +149,16 @@ fn preview(
 ) -> LaterPhase {
     let each = |t: &PlannedTest| solo_agents(spec, phase, t).len() as u64 + 1;
     let a_run: u64 = tests.iter().map(each).sum();
-    let legs = a_run.saturating_mul(u64::from(phase.runs()));
+    let of_runs = |runs: u32| {
+        let legs = a_run.saturating_mul(u64::from(runs));
+        u32::try_from(legs).unwrap_or(u32::MAX)
+    };
     LaterPhase {
         phase: number,
         select: select.clone(),
         tests: tests.iter().map(|t| (t.id, t.label.clone())).collect(),
-        legs: u32::try_from(legs).unwrap_or(u32::MAX),
+        legs: of_runs(phase.runs()),
+        legs_at_most: phase.until().map(|goal| of_runs(goal.max_runs)),
     }
 }
 

@@ -22,6 +22,10 @@ pub struct LaterPhase {
     pub tests: Vec<(u32, String)>,
     /// Legs that it will have.
     pub legs: u32,
+    /// Legs that it may come to if each test is repeated as often as its goal allows. `None`: none
+    /// is repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legs_at_most: Option<u32>,
 }
 
 /// Which options a phase takes over from the best test of an earlier one.

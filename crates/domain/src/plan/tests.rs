@@ -1,5 +1,6 @@
 //! What a plan holds for any spec: every leg once, every name unique, the order the seed's.
 
+mod chosen;
 mod study;
 
 use std::collections::{BTreeMap, BTreeSet};

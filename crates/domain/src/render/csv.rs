@@ -1,9 +1,9 @@
 //! `runs.csv`: one row per run and agent, valid or not.
 
 use super::RenderError;
-use crate::report::{AgentRun, Report, RunReport, TestReport};
+use crate::report::{AgentRun, Report, RunGpuMemory, RunReport, TestReport};
 
-const HEADER: [&str; 36] = [
+const HEADER: [&str; 45] = [
     "test",
     "phase",
     "scenario",
@@ -40,6 +40,15 @@ const HEADER: [&str; 36] = [
     "agent_ttft_ms",
     "agent_requests",
     "agent_failed_requests",
+    "goodput_rps",
+    "good_ratio",
+    "good_solo_ratio",
+    "agent_good_requests",
+    "gpu_memory_peak_bytes",
+    "gpu_memory_mean_bytes",
+    "gpu_memory_peak_ratio",
+    "gpu_engines_peak_bytes",
+    "gpu_engines_mean_bytes",
 ];
 
 /// One row per run and agent. Empty cells are "not measured"; numbers are unrounded.
@@ -61,13 +70,28 @@ pub fn runs_csv(report: &Report) -> Result<Vec<u8>, RenderError> {
         .map_err(|error| RenderError::Csv(error.into_error().into()))
 }
 
-fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 36] {
+fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 45] {
     let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     let failed = agent
         .requests
         .iter()
         .filter(|request| request.error.is_some())
         .count();
+    let memory = run.gpu_memory.as_ref();
+    let bytes = |of: fn(&RunGpuMemory) -> Option<u64>| {
+        memory
+            .and_then(of)
+            .map(|bytes| bytes.to_string())
+            .unwrap_or_default()
+    };
+    let goodput = run.goodput.as_ref();
+    // Without an [slo] no request is judged, and there is nothing to count.
+    let good: Option<usize> = agent
+        .requests
+        .iter()
+        .map(|request| request.good.map(usize::from))
+        .sum();
+    let good = good.filter(|_| !agent.requests.is_empty());
     [
         test.id.clone(),
         test.phase.to_string(),
@@ -112,5 +136,14 @@ fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 36] {
         number(agent.ttft_ms),
         agent.requests.len().to_string(),
         failed.to_string(),
+        number(goodput.map(|found| found.goodput_rps)),
+        number(goodput.map(|found| found.good_ratio)),
+        number(goodput.and_then(|found| found.good_solo_ratio)),
+        good.map(|count| count.to_string()).unwrap_or_default(),
+        bytes(|memory| memory.peak_bytes),
+        number(memory.and_then(|memory| memory.mean_bytes)),
+        number(memory.and_then(|memory| memory.peak_ratio)),
+        bytes(|memory| memory.engines_peak_bytes),
+        number(memory.and_then(|memory| memory.engines_mean_bytes)),
     ]
 }

@@ -8,10 +8,12 @@
 //! - [`chart`]: scales, measured words, SVG.
 //! - [`pictures`]: one file per picture.
 //! - [`view`]: what the template shows; [`page`]: fills it in; [`sections`]: its tables.
+//! - [`goodput`]: which requests keep the spec's limits.
 //! - [`tr110`]: the tables of Technical Report 110.
 //! - [`select`]: what is drawn when there is too much, by a rule that the page states.
 
 mod chart;
+mod goodput;
 mod page;
 mod pictures;
 mod sections;

@@ -1,11 +1,12 @@
 //! `report.md`: the experiment for a person who has never seen one.
 
 use super::extra;
+use super::goodput;
 use super::summary::{body, title};
 use super::table::{Table, escape};
 use super::topology;
 use crate::report::number::{opt, percent, text, with_interval};
-use crate::report::{Environment, OutcomeState, Report};
+use crate::report::{Engine, Environment, OutcomeState, Report};
 use crate::tables;
 
 const HOW_TO_READ: &str = "\
@@ -82,6 +83,7 @@ pub(super) fn markdown(report: &Report, tables: &[tables::Table]) -> String {
     out.push_str(&extra::source(report));
     out.push_str(&extra::findings(report));
     out.push_str(HOW_TO_READ);
+    out.push_str(&goodput::section(report));
     out.push_str(&topology::section(report.topology.as_ref()));
     for test in &report.tests {
         out.push_str(&format!("## {}\n\n", escape(&title(test))));
@@ -151,16 +153,7 @@ fn environment(environment: &Environment) -> String {
     line("Processor", environment.cpu.clone());
     line("Cores", environment.cores.map(|cores| cores.to_string()));
     line("Memory, GiB", environment.memory_bytes.map(gib));
-    line(
-        "Engine",
-        environment.engine.as_ref().map(|engine| {
-            let name = engine.name.as_deref().unwrap_or("unnamed");
-            format!(
-                "{name} {}",
-                engine.version.as_deref().unwrap_or("of unknown version")
-            )
-        }),
-    );
+    line("Engine", environment.engine.as_ref().map(Engine::in_words));
     line("Model", environment.model.clone());
     line("Model digest", environment.model_digest.clone());
     let gpu = environment.gpu.as_ref().map(|gpus| {

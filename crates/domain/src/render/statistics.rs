@@ -1,10 +1,10 @@
 //! The statistics of a test in the order in which every document lists them.
 
-use crate::report::{Aggregate, Distributions};
+use crate::report::{Aggregate, Distributions, NO_SLO};
 use crate::stats::{Distribution, Summary};
 
 /// Every statistic over the valid runs with the name that people read.
-fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
+fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 39] {
     [
         ("Concurrency gain", &a.concurrency_gain),
         ("Raw gain", &a.raw_gain),
@@ -19,6 +19,9 @@ fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
         ("Overlap fraction", &a.overlap_fraction),
         ("Idle tail s", &a.idle_tail_s),
         ("Fairness (Jain)", &a.fairness),
+        ("Goodput requests/s", &a.goodput_rps),
+        ("Good requests together", &a.good_ratio),
+        ("Good requests alone", &a.good_solo_ratio),
         ("TR110 speedup (balance)", &a.tr110_speedup),
         ("TR110 efficiency (balance)", &a.tr110_efficiency),
         ("Quality of the reports", &a.quality),
@@ -26,6 +29,7 @@ fn statistics_of(a: &Aggregate) -> [(&'static str, &Summary); 35] {
             "Quality-adjusted tokens/s",
             &a.quality_adjusted_tokens_per_s,
         ),
+        ("GPU memory in use, highest part", &a.gpu_memory_peak_ratio),
         ("Start skew ms", &a.start_skew_ms),
         ("Harness overhead ms", &a.harness_overhead_ms),
         ("Queue wait s", &a.queue_wait_s),
@@ -87,6 +91,7 @@ pub(super) type Named<'a> = (&'static str, &'a Summary);
 pub(super) fn measured_and_missing(a: &Aggregate) -> (Vec<Named<'_>>, Vec<String>) {
     let (measured, missing): (Vec<_>, Vec<_>) = statistics_of(a)
         .into_iter()
+        .filter(|(_, summary)| !not_asked(summary))
         .partition(|(_, summary)| summary.value.is_some());
     let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
     for (name, summary) in missing {
@@ -101,4 +106,9 @@ pub(super) fn measured_and_missing(a: &Aggregate) -> (Vec<Named<'_>>, Vec<String
         .map(|(reason, names)| format!("{reason}: {}", names.join(", ")))
         .collect();
     (measured, lines)
+}
+
+/// Whether a figure is missing because nobody asked for it: that is no gap in what was measured.
+fn not_asked(summary: &Summary) -> bool {
+    summary.reason.as_deref() == Some(NO_SLO)
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::RenderError;
+use super::memory;
 use super::statistics::{DISTRIBUTION, distributions_of, measured_and_missing};
 use super::table::Table;
 use crate::quality::Quality;
@@ -30,6 +31,7 @@ pub fn summary_json(test: &TestReport) -> Result<Value, RenderError> {
                 "parallel_efficiency": run.parallel_efficiency,
                 "tr110_speedup": run.tr110_speedup,
                 "start_skew_ms": run.start_skew_ms,
+                "goodput": run.goodput,
             })
         })
         .collect();
@@ -79,6 +81,8 @@ pub(super) fn body(test: &TestReport) -> String {
     out.push_str(&agent_means(test));
     out.push_str("**What the agents wrote** (valid runs)\n\n");
     out.push_str(&written(test));
+    out.push_str("**GPU memory while the agents ran** (valid runs, from telemetry)\n\n");
+    out.push_str(&gpu_memory(test));
     out.push_str("**All statistics over the valid runs**\n\n");
     out.push_str(&statistics(test));
     out.push_str("**All requests of the valid runs**\n\n");
@@ -285,6 +289,46 @@ fn written(test: &TestReport) -> String {
         "Not judged: {}.",
         why.unwrap_or("no reason is recorded")
     ))
+}
+
+/// What telemetry saw of the GPUs' memory, GPU by GPU; in a sentence where it saw nothing.
+fn gpu_memory(test: &TestReport) -> String {
+    let mut table = Table::new(&[
+        "GPU",
+        "Host",
+        "Installed GiB",
+        "In use, highest GiB",
+        "In use, mean GiB",
+        "Highest part",
+        "Engines, highest GiB",
+        "Engines, mean GiB",
+        "Runs",
+    ]);
+    let seen = memory::devices(test);
+    for device in seen.iter().filter(|device| device.runs > 0) {
+        table.row([
+            device.uuid.to_string(),
+            device.node.to_string(),
+            opt(device.total_gib),
+            opt(device.peak_gib),
+            opt(device.mean_gib),
+            device.peak_ratio.map_or_else(|| "-".to_owned(), percent),
+            opt(device.engines_peak_gib),
+            opt(device.engines_mean_gib),
+            format!("{} of {}", device.runs, test.runs_valid),
+        ]);
+    }
+    let aggregate = &test.aggregate;
+    let why = aggregate.gpu_memory_peak_bytes.reason.as_deref();
+    let mut out = table.finish(&format!(
+        "Not measured: {}.",
+        why.unwrap_or("no reason is recorded")
+    ));
+    let engines = aggregate.gpu_engines_peak_bytes.reason.as_deref();
+    if let Some(why) = engines.filter(|_| seen.iter().any(|device| device.runs > 0)) {
+        out.push_str(&format!("Of the engines not measured: {why}.\n\n"));
+    }
+    out
 }
 
 fn statistics(test: &TestReport) -> String {

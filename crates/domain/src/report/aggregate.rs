@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::goodput::no_slo;
+use super::memory::not_sampled;
 use super::types::{AgentRun, RunReport};
 use crate::efficiency::{AgentMeasure, RunMeasure, SoloSum};
 use crate::event::RequestRecord;
@@ -53,6 +55,15 @@ pub struct Aggregate {
     pub harness_overhead_ms: Summary,
     /// Time that the cap held agents back, mean of the queued ones, seconds.
     pub queue_wait_s: Summary,
+    /// Requests that keep every limit of the `slo` per second of the wall time together.
+    #[serde(default = "no_slo")]
+    pub goodput_rps: Summary,
+    /// Requests that keep every limit of the `slo` over all, together.
+    #[serde(default = "no_slo")]
+    pub good_ratio: Summary,
+    /// The same alone: what running together costs shows beside it.
+    #[serde(default = "no_slo")]
+    pub good_solo_ratio: Summary,
     /// Client TTFT together.
     pub ttft_ms: Summary,
     /// Client TTFT alone.
@@ -89,6 +100,21 @@ pub struct Aggregate {
     /// Sum of the agents' output tokens per second, each times the quality of its report.
     #[serde(default = "not_judged")]
     pub quality_adjusted_tokens_per_s: Summary,
+    /// GPU memory in use at its highest, summed over the GPUs, whoever held it.
+    #[serde(default = "not_sampled")]
+    pub gpu_memory_peak_bytes: Summary,
+    /// GPU memory in use on average, summed over the GPUs.
+    #[serde(default = "not_sampled")]
+    pub gpu_memory_mean_bytes: Summary,
+    /// Highest part in use of what a GPU has.
+    #[serde(default = "not_sampled")]
+    pub gpu_memory_peak_ratio: Summary,
+    /// Of it, what the engines' processes held at the most.
+    #[serde(default = "not_sampled")]
+    pub gpu_engines_peak_bytes: Summary,
+    /// Of it, what the engines' processes held on average.
+    #[serde(default = "not_sampled")]
+    pub gpu_engines_mean_bytes: Summary,
     /// Per agent, in pin order.
     pub agents: Vec<AgentAggregate>,
 }
@@ -224,7 +250,7 @@ fn counted(run: &RunMeasure<'_>) -> Provenance {
     }
 }
 
-const NO_SOLO: &str = "the plan has no solo leg for every agent";
+pub(super) const NO_SOLO: &str = "the plan has no solo leg for every agent";
 const NOT_COUNTED: &str = "the engine does not count tokens";
 const NOT_STATED: &str = "the engine does not state it";
 const TOO_SHORT: &str = "no request had two tokens apart";
@@ -322,6 +348,9 @@ impl Aggregate {
                 let waits: Vec<f64> = run.agents.iter().filter_map(|a| a.queue_wait_s).collect();
                 measured(mean(&waits))
             }),
+            goodput_rps: no_slo(),
+            good_ratio: no_slo(),
+            good_solo_ratio: no_slo(),
             ttft_ms: of_requests(runs, TIME, no, ttft_ms),
             ttft_solo_ms: of_requests(runs, TIME_SOLO, NO_SOLO, ttft_ms),
             e2e_ms: of_requests(runs, TIME, no, e2e_ms),
@@ -344,6 +373,11 @@ impl Aggregate {
             engine_solo_tokens_per_s: of_requests(runs, TIME_SOLO, NOT_STATED, engine_tokens_per_s),
             quality: not_judged(),
             quality_adjusted_tokens_per_s: not_judged(),
+            gpu_memory_peak_bytes: not_sampled(),
+            gpu_memory_mean_bytes: not_sampled(),
+            gpu_memory_peak_ratio: not_sampled(),
+            gpu_engines_peak_bytes: not_sampled(),
+            gpu_engines_mean_bytes: not_sampled(),
             agents: agents
                 .iter()
                 .map(|agent| AgentAggregate::of(runs, agent))
@@ -404,7 +438,7 @@ impl AgentAggregate {
 impl Aggregate {
     /// Adds what the valid runs' reports are worth. A run in which an agent's report was not judged
     /// has no quality, and says why.
-    pub(super) fn with_quality(mut self, runs: &[RunReport]) -> Self {
+    pub(crate) fn with_quality(mut self, runs: &[RunReport]) -> Self {
         let valid = || runs.iter().filter(|run| run.valid);
         let all = |of: fn(&AgentRun) -> Option<f64>| -> Vec<Vec<f64>> {
             valid()

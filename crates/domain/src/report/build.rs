@@ -144,6 +144,7 @@ pub fn build_counted(input: &Input<'_>) -> Result<Built, BuildError> {
         seed: Some(log.plan.seed),
         workload: Some(log.plan.workload.clone()),
         spec: Some(log.spec_text.to_owned()),
+        slo: log.plan.slo,
         source: None,
         environment: nodes
             .describe(software(input.environment.clone(), log.software).with_pins(pins)),
@@ -330,6 +331,9 @@ fn test_report<'a>(
         runs.push(report);
         measures.extend(measure);
     }
+    if let Some(slo) = &log.plan.slo {
+        runs.iter_mut().for_each(|run| run.judge_by(slo));
+    }
     let ids: Vec<AgentId> = test.agents.iter().map(|agent| agent.id.clone()).collect();
     TestReport {
         id: test.id.to_string(),
@@ -343,7 +347,10 @@ fn test_report<'a>(
         runs_planned: test.runs,
         runs_attempted: attempted,
         runs_valid: u32::try_from(measures.len()).unwrap_or(u32::MAX),
-        aggregate: Aggregate::of(&measures, &ids).with_quality(&runs),
+        aggregate: Aggregate::of(&measures, &ids)
+            .with_quality(&runs)
+            .with_goodput(&runs, log.plan.slo.as_ref())
+            .with_gpu_memory(&runs),
         runs,
         distributions: Distributions::of(&measures),
         verdict: String::new(),
@@ -394,6 +401,7 @@ fn run_report<'a>(
             Some(measure) => {
                 fill(&mut report, &measure);
                 report.host = nodes.run_host(&valid);
+                report.gpu_memory = Some(nodes.run_gpu_memory(&valid));
                 return (report, Some(measure));
             }
             None => Refusal::one(InvalidReason::DataLoss, "the run took no time"),

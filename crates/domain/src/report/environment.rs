@@ -55,6 +55,22 @@ pub struct Engine {
     pub version: Option<String>,
 }
 
+/// What llama.cpp says of its build where it was compiled without its repository.
+const LLAMA_CPP_UNKNOWN_BUILD: &str = "b0-unknown";
+
+impl Engine {
+    /// Product and version for a person (`llama.cpp b6840-5a91109a`, `llama.cpp (build not stated)`).
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let name = self.name.as_deref().unwrap_or("unnamed");
+        match self.version.as_deref() {
+            Some(LLAMA_CPP_UNKNOWN_BUILD) => format!("{name} (build not stated)"),
+            Some(version) => format!("{name} {version}"),
+            None => format!("{name} (version not stated)"),
+        }
+    }
+}
+
 /// An instance as it stated itself when it voted ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Instance {
@@ -109,4 +125,23 @@ impl Environment {
 fn agreed<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
     let first = values.next()?;
     values.all(|value| value == first).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_does_not_know_its_build_is_said_to_be_one() {
+        let words = |version: Option<&str>| {
+            let engine = Engine {
+                name: Some("llama.cpp".to_owned()),
+                version: version.map(str::to_owned),
+            };
+            engine.in_words()
+        };
+        assert_eq!(words(Some("b0-unknown")), "llama.cpp (build not stated)");
+        assert_eq!(words(Some("b6840-5a91109a")), "llama.cpp b6840-5a91109a");
+        assert_eq!(words(None), "llama.cpp (version not stated)");
+    }
 }

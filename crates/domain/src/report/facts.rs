@@ -125,6 +125,8 @@ pub(super) fn run_facts(
         start_skew_error_ms: skew.map(|skew| ns_to_ms(skew.error_ns)),
         harness_overhead_ms: None,
         host: None,
+        goodput: None,
+        gpu_memory: None,
         agents,
         legs,
         attribution: None,
@@ -268,6 +270,7 @@ fn request_report(request: &RequestRecord, start: Option<MonoNs>) -> RequestRepo
         finish: request.finish,
         prompt_sha256: request.prompt_sha256.clone(),
         output_sha256: request.output_sha256.clone(),
+        good: None,
         error: request.error.clone(),
     }
 }

@@ -161,9 +161,9 @@ fn same_configuration(report: &Report) -> Option<Finding> {
     }
     let count = pairs.len();
     let lead = match (count, differ) {
-        (1, 0) => "One pair of tests asked for the same and agrees within noise".to_owned(),
+        (1, 0) => "One pair of tests asked for the same and shows no difference".to_owned(),
         (1, _) => "One pair of tests asked for the same and disagrees".to_owned(),
-        (_, 0) => format!("{count} pairs of tests asked for the same and agree within noise"),
+        (_, 0) => format!("{count} pairs of tests asked for the same and show no difference"),
         _ => format!("{count} pairs of tests asked for the same, and {differ} of them disagree"),
     };
     let mean = if differ > 0 {

@@ -12,7 +12,7 @@ use crate::validity::ValidRun;
 
 /// Telemetry of every node and boot.
 pub(super) struct Nodes<'a> {
-    series: BTreeMap<(&'a NodeId, &'a BootId), Series<'a>>,
+    pub(super) series: BTreeMap<(&'a NodeId, &'a BootId), Series<'a>>,
 }
 
 impl<'a> Nodes<'a> {

@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::{AgentAggregate, Aggregate};
+use super::goodput::no_slo;
+use super::memory::not_sampled;
 use super::types::{AgentRun, RunReport};
 use crate::ids::AgentId;
 use crate::options::EngineOptions;
@@ -182,6 +184,9 @@ impl Aggregate {
             start_skew_ms: no(NOT_SYNCHRONISED),
             harness_overhead_ms: each(|run| run.harness_overhead_ms, ABSENT),
             queue_wait_s: no(NOT_SYNCHRONISED),
+            goodput_rps: no_slo(),
+            good_ratio: no_slo(),
+            good_solo_ratio: no_slo(),
             ttft_ms: resting_on(ttft, Provenance::Imported, AS_STATED),
             ttft_solo_ms: no(NO_SOLO),
             e2e_ms: no(NOT_RECORDED),
@@ -199,6 +204,11 @@ impl Aggregate {
             engine_solo_tokens_per_s: no(NO_SOLO),
             quality: no(NO_TEXT),
             quality_adjusted_tokens_per_s: no(NO_TEXT),
+            gpu_memory_peak_bytes: not_sampled(),
+            gpu_memory_mean_bytes: not_sampled(),
+            gpu_memory_peak_ratio: not_sampled(),
+            gpu_engines_peak_bytes: not_sampled(),
+            gpu_engines_mean_bytes: not_sampled(),
             agents: agents
                 .iter()
                 .map(|agent| AgentAggregate::of_imported(runs, agent))

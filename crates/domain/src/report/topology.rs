@@ -2,9 +2,10 @@
 //! done.
 //!
 //! Tests are compared that differ in nothing but their topology, and in the threads of their engines
-//! where a topology has its own: one engine for all may get the cores that several had. Each pair has a difference with a
-//! 95 % interval of its own: paired by run number where both tests have the same valid runs, since
-//! the runs of one number are neighbours in time, and by Welch's interval where they have not.
+//! where a topology has its own: one engine for all may get the cores that several had. Each pair has a
+//! difference with an interval: paired by run number where both tests have the same valid runs, since
+//! the runs of one number are neighbours in time, and by Welch's interval where they have not. The
+//! intervals of a group are widened for their number, so that all of them hold together with 95 %.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,11 +15,19 @@ use super::number::{text, with_interval};
 use super::types::{AgentConfig, RunReport, TestReport};
 use crate::metric::Metric;
 use crate::plan::Topology;
-use crate::stats::{Summary, mean, t_interval_95, welch_95};
+use crate::stats::{
+    Summary, mean, minimum_detectable, paired_t, t_interval, welch_interval, welch_t,
+};
 
 /// Two tests did the same work if their mean counts of prompt and output tokens differ by at most
 /// this part.
 const SAME_WORK: f64 = 0.01;
+
+/// Chance of claiming any difference in a group whose arms do not differ.
+const ALPHA: f64 = 0.05;
+
+/// Chance of finding a difference as large as the one named as detectable.
+const POWER: f64 = 0.8;
 
 /// What tests show that differ in nothing but how agents and instances belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +45,8 @@ pub struct TopologyGroup {
     pub same_work: bool,
     /// What they are judged by: the wall time of the same work, else tokens per second.
     pub judged_by: Metric,
-    /// Every two of them. *Shape*: the earlier arm first.
+    /// Every two of them. *Shape*: the earlier arm first. Their intervals of one figure are a family:
+    /// all of them hold together with 95 %.
     pub pairs: Vec<TopologyPair>,
     /// What it comes to, to be quoted.
     pub sentence: String,
@@ -85,7 +95,8 @@ pub struct Difference {
     pub method: DifferenceMethod,
     /// Difference of the means. `null`: one of them has no value.
     pub value: Option<f64>,
-    /// Its 95 % interval. `null` below two runs of either.
+    /// Its interval, at 1 - 0.05 / m for the m pairs of the group (Bonferroni): the intervals of all
+    /// pairs hold together with 95 %. `null` below two runs of either.
     pub ci95: Option<[f64; 2]>,
     /// The difference as a part of the other's mean.
     pub relative: Option<f64>,
@@ -93,8 +104,11 @@ pub struct Difference {
     pub relative_ci95: Option<[f64; 2]>,
     /// Whether the interval leaves out zero. `null`: there is none.
     pub shown: Option<bool>,
-    /// Half the interval: the smallest difference that these runs would have shown.
-    pub smallest_shown: Option<f64>,
+    /// The smallest true difference that this many runs of this spread show in four of five
+    /// experiments (power 0.8, two-sided at 0.05 / m for the m pairs of the group). `null`: there is no
+    /// interval.
+    #[serde(default)]
+    pub detectable: Option<f64>,
 }
 
 /// How the interval of a difference came about.
@@ -207,10 +221,11 @@ impl TopologyGroup {
                 arm.tell_threads(threads(test).flatten());
             }
         }
-        let mut pairs = Vec::new();
+        let family = tests.len() * tests.len().saturating_sub(1) / 2;
+        let mut pairs = Vec::with_capacity(family);
         for (index, test) in tests.iter().enumerate() {
             let others = tests.iter().skip(index + 1);
-            pairs.extend(others.map(|other| TopologyPair::of(test, other)));
+            pairs.extend(others.map(|other| TopologyPair::of(test, other, family)));
         }
         let same_work = same_work(&tests);
         let judged_by = if same_work {
@@ -247,13 +262,24 @@ impl TopologyGroup {
             .iter()
             .filter_map(|other| self.against(lead, other, unit))
             .collect();
-        let closing = if self.same_work {
+        let intervals = self.pairs.iter();
+        let intervals = intervals.filter(|pair| pair.judged(self.judged_by).ci95.is_some());
+        let together = match (self.pairs.len(), intervals.count()) {
+            (_, 0) => String::new(),
+            (1, _) => " The interval of the difference holds with 95 %.".to_owned(),
+            (pairs, _) => {
+                format!(
+                    " The intervals of the differences of all {pairs} pairs hold together with 95 %."
+                )
+            }
+        };
+        let work = if self.same_work {
             ""
         } else {
             " They did not process equally many tokens, so their rates are compared and not their times."
         };
         format!(
-            "{} {does} {} {unit}{interval}: {}.{closing}",
+            "{} {does} {} {unit}{interval}: {}.{together}{work}",
             lead.name,
             own.value.map_or_else(String::new, text),
             clauses.join("; ")
@@ -278,20 +304,27 @@ impl TopologyGroup {
             (Some(true), Some([low, high])) => {
                 let (near, far) = (low.abs().min(high.abs()), low.abs().max(high.abs()));
                 format!(
-                    "{by} {direction} {what} than on {place} ({theirs} {unit}; 95 % {} to {} %)",
+                    "{by} {direction} {what} than on {place} ({theirs} {unit}; {} to {} %)",
                     text(near * 100.0),
                     text(far * 100.0)
                 )
             }
             (Some(false), _) => {
-                let smallest = difference.smallest_shown?;
-                let of_theirs = smallest / other.judged(self.judged_by).value?.abs();
-                format!(
-                    "no difference is shown to {place} ({theirs} {unit}; the smallest that these runs \
-                     would have shown is {} {unit}, {})",
-                    text(smallest),
-                    part(of_theirs)
-                )
+                let detectable = difference.detectable.map_or_else(
+                    || "so few runs show next to none".to_owned(),
+                    |least| {
+                        let base = other.judged(self.judged_by).value.map(f64::abs);
+                        let of_theirs = base
+                            .filter(|base| *base > 0.0)
+                            .map_or_else(String::new, |base| format!(", {}", part(least / base)));
+                        format!(
+                            "as many runs of this spread show one of {} {unit}{of_theirs}, in four of \
+                             five experiments",
+                            text(least)
+                        )
+                    },
+                );
+                format!("no difference is shown to {place} ({theirs} {unit}; {detectable})")
             }
             _ => format!(
                 "{by} {direction} {what} than on {place} ({theirs} {unit}; too few valid runs for an \
@@ -355,12 +388,13 @@ fn place(agents: usize, topology: Topology) -> String {
 }
 
 impl TopologyPair {
-    fn of(one: &TestReport, other: &TestReport) -> Self {
+    fn of(one: &TestReport, other: &TestReport, family: usize) -> Self {
+        let difference = |metric| Difference::of(one, other, metric, family);
         Self {
             test: one.id.clone(),
             other: other.id.clone(),
-            wall_s: Difference::of(one, other, Metric::WallS),
-            aggregate_tokens_per_s: Difference::of(one, other, Metric::AggregateTokensPerS),
+            wall_s: difference(Metric::WallS),
+            aggregate_tokens_per_s: difference(Metric::AggregateTokensPerS),
         }
     }
 
@@ -373,7 +407,7 @@ impl TopologyPair {
 }
 
 impl Difference {
-    fn of(one: &TestReport, other: &TestReport, metric: Metric) -> Self {
+    fn of(one: &TestReport, other: &TestReport, metric: Metric, family: usize) -> Self {
         let by_run = |test: &TestReport| -> Vec<(u32, f64)> {
             let value = |run: &RunReport| Some((run.run, metric.of_run(run)?));
             test.runs.iter().filter_map(value).collect()
@@ -386,12 +420,21 @@ impl Difference {
             .eq(other.iter().map(|(run, _)| run));
         let (ones, others) = (values(&one), values(&other));
         let value = mean(&ones).zip(mean(&others)).map(|(a, b)| a - b);
-        let (method, ci95) = if paired {
+        let alpha = ALPHA / family.max(1) as f64;
+        let (method, ci95, found) = if paired {
             let differences: Vec<f64> = ones.iter().zip(&others).map(|(a, b)| a - b).collect();
-            (DifferenceMethod::PairedByRun, t_interval_95(&differences))
+            (
+                DifferenceMethod::PairedByRun,
+                t_interval(&differences, 1.0 - alpha),
+                paired_t(&ones, &others),
+            )
         } else {
-            let welch = welch_95(&ones, &others);
-            (DifferenceMethod::Welch, welch.map(|(_, interval)| interval))
+            let welch = welch_interval(&ones, &others, 1.0 - alpha);
+            (
+                DifferenceMethod::Welch,
+                welch.map(|(_, interval)| interval),
+                welch_t(&ones, &others),
+            )
         };
         let base = mean(&others).filter(|base| *base > 0.0);
         Self {
@@ -403,7 +446,8 @@ impl Difference {
                 .zip(base)
                 .map(|(ends, base)| ends.map(|end| end / base)),
             shown: ci95.map(|[low, high]| low > 0.0 || high < 0.0),
-            smallest_shown: ci95.map(|[low, high]| (high - low) / 2.0),
+            detectable: found
+                .and_then(|found| minimum_detectable(found.error, found.freedom, alpha, POWER)),
         }
     }
 

@@ -7,6 +7,7 @@ use super::aggregate::{Aggregate, Distributions};
 use super::environment::Environment;
 use super::findings::Finding;
 use super::imported::{AgentOptions, ImportedFrom, Tr110Agent, Tr110Run};
+use super::memory::RunGpuMemory;
 use super::topology::TopologyVerdict;
 use crate::attribution::Attribution;
 use crate::efficiency::GainRule;
@@ -16,6 +17,7 @@ use crate::latency::TokenSource;
 use crate::options::EngineKind;
 use crate::plan::{Topology, Workload};
 use crate::quality::Judged;
+use crate::slo::{Goodput, Slo};
 use crate::stats::Provenance;
 
 /// One experiment, measured.
@@ -35,6 +37,9 @@ pub struct Report {
     pub workload: Option<Workload>,
     /// The spec as the person wrote it. `null`: an imported experiment had none.
     pub spec: Option<String>,
+    /// What a request must keep to be good, as the spec states it. Absent: it states nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo: Option<Slo>,
     /// Set if another tool measured it and this report only reads its files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<ImportedFrom>,
@@ -234,6 +239,12 @@ pub struct RunReport {
     pub harness_overhead_ms: Option<f64>,
     /// Processor use during the together leg, by telemetry. `null`: not measured.
     pub host: Option<RunHost>,
+    /// How many of its requests keep the report's `slo`. Absent: there is none, or the run is invalid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goodput: Option<Goodput>,
+    /// Memory of the GPUs during the together leg, by telemetry. `null` in a run that is not valid.
+    #[serde(default)]
+    pub gpu_memory: Option<RunGpuMemory>,
     /// The agents, in pin order.
     pub agents: Vec<AgentRun>,
     /// The legs, together first. Empty in an imported run.
@@ -393,6 +404,9 @@ pub struct RequestReport {
     pub prompt_sha256: String,
     /// SHA-256 of the text received, hex.
     pub output_sha256: String,
+    /// Whether it keeps every limit of the report's `slo`. Absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<bool>,
     /// Set if it failed.
     pub error: Option<RequestError>,
 }
@@ -460,7 +474,8 @@ pub struct Contrast {
     pub worst: String,
     /// Gain of the best minus gain of the worst.
     pub difference: f64,
-    /// 95 % interval of the difference (Welch). `null` below two valid runs in either.
+    /// Interval of the difference (Welch), at 1 - 0.05 / m for the m pairs that the tests with a gain
+    /// make: the two were chosen for being farthest apart. `null` below two valid runs in either.
     pub ci95: Option<[f64; 2]>,
     /// What it means, in a sentence.
     pub sentence: String,

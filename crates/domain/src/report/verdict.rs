@@ -3,7 +3,7 @@
 use super::number::{percent, text, with_interval, word};
 use super::types::{Contrast, RunReport, TestReport};
 use crate::plan::Topology;
-use crate::stats::{Provenance, Summary, welch_95};
+use crate::stats::{Provenance, Summary, welch_interval};
 
 /// Two values of TR110's formula closer than this part look the same to its reader.
 const SAME_BALANCE: f64 = 0.1;
@@ -157,7 +157,11 @@ pub(super) fn contrast(tests: &[TestReport]) -> Option<Contrast> {
             .filter_map(|run| run.concurrency_gain)
             .collect()
     };
-    let welch = welch_95(&values(best), &values(worst));
+    // The two were chosen for being far apart: their interval must hold for whichever pair it had been.
+    let count = with_gain().count();
+    let pairs = count * count.saturating_sub(1) / 2;
+    let level = 1.0 - 0.05 / pairs.max(1) as f64;
+    let welch = welch_interval(&values(best), &values(worst), level);
     let difference = high - low;
     let ci95 = welch.map(|(_, interval)| interval);
     Some(Contrast {
@@ -165,7 +169,7 @@ pub(super) fn contrast(tests: &[TestReport]) -> Option<Contrast> {
         worst: worst.id.clone(),
         difference,
         ci95,
-        sentence: sentence((best, high), (worst, low), ci95),
+        sentence: sentence((best, high), (worst, low), ci95, count),
     })
 }
 
@@ -173,6 +177,7 @@ fn sentence(
     (best, high): (&TestReport, f64),
     (worst, low): (&TestReport, f64),
     ci95: Option<[f64; 2]>,
+    of: usize,
 ) -> String {
     let figures = format!(
         "'{}' finishes {}x as fast together as one after the other, '{}' {}x",
@@ -183,12 +188,17 @@ fn sentence(
     );
     let meaning = match ci95 {
         Some([lower, _]) if lower <= 0.0 => {
-            " (the difference is within the noise of these runs)".to_owned()
+            " (no difference is shown: these runs scatter as much)".to_owned()
         }
         Some([lower, upper]) => format!(
-            " (difference {} to {} at 95 %): {}",
+            " (difference {} to {} at 95 %{}): {}",
             text(lower),
             text(upper),
+            if of > 2 {
+                format!(", widened for being the farthest apart of {of} tests")
+            } else {
+                String::new()
+            },
             direction(
                 &best.aggregate.concurrency_gain,
                 &worst.aggregate.concurrency_gain

@@ -105,26 +105,30 @@ pub(super) fn sentence(scaling: &Scaling) -> String {
     };
     let agents = if worth.at_end_of_range {
         format!(
-            "At least {} agents are worth running{interval}: every one up to the most measured adds {least} or more of what one does alone",
+            "All {} agents measured are worth running{interval}: by the law each adds {least} or more of what one does alone, and whether further ones would was not measured",
             worth.agents
         )
     } else if worth.agents == first {
         format!(
-            "No agent beyond {first} is worth running{interval}: the next adds less than {least} of what one does alone"
+            "No agent beyond {first} is worth running{interval}: by the law the next adds less than {least} of what one does alone"
         )
     } else {
         format!(
-            "{} agents are worth running{interval}: the next adds less than {least} of what one does alone",
+            "{} agents are worth running{interval}: by the law the next adds less than {least} of what one does alone",
             worth.agents
         )
     };
     let end = match (&scaling.plateau.ceiling, scaling.plateau.from_agents) {
         (Some(top), Some(from)) => format!(
-            ". The total ends at {}, reached from {from} agents on",
+            ". It puts the end of the total at {}, and {:.0} % of that at {from} agents",
+            with_interval(Some(*top), scaling.plateau.ci95),
+            NEAR * 100.0
+        ),
+        (Some(top), None) => format!(
+            ". It puts the end of the total at {}, beyond the agents measured",
             with_interval(Some(*top), scaling.plateau.ci95)
         ),
-        (Some(_), None) => ". The total was still growing at the most agents measured".to_owned(),
-        (None, _) => ". The law has no ceiling".to_owned(),
+        (None, _) => ". The law puts no end to the total".to_owned(),
     };
     let mut rivals = scaling.fits.iter().skip(1);
     let weight = |fit: Option<&LawFit>| fit.map_or_else(String::new, |fit| text(fit.weight));

@@ -3,7 +3,7 @@
 use super::advice::{plateau, sentence, worth};
 use super::law::{Fitted, Law, Mean};
 use super::{LawFit, Level, MOST_AGENTS, NoFit, Parameter, Point, Scaling, Settings, Skipped};
-use crate::stats::{Resampler, mean, quantile, t_interval_95, welch_95};
+use crate::stats::{Resampler, mean, quantile, t_interval_95, weighted_interval};
 
 /// Resamples behind the intervals.
 const RESAMPLES: u32 = 400;
@@ -294,21 +294,23 @@ fn predicted(fitted: &Fitted, groups: &[(u32, Vec<f64>)]) -> Vec<f64> {
 }
 
 fn levels(groups: &[(u32, Vec<f64>)]) -> Vec<Level> {
-    let one = groups
+    let alone = groups
         .first()
         .filter(|(agents, _)| *agents == 1)
-        .and_then(|(_, values)| mean(values));
+        .map(|(_, values)| values.as_slice());
+    let one = alone.and_then(mean);
     let mut before: Option<&(u32, Vec<f64>)> = None;
+    // The steps are a family: their intervals hold together with 95 % (Bonferroni).
+    let steps = groups.len().saturating_sub(1).max(1) as f64;
+    let level = 1.0 - 0.05 / steps;
     groups
         .iter()
         .filter_map(|group| {
             let (agents, values) = group;
             let centre = mean(values)?;
             let step = before.replace(group);
-            let added = step.zip(one).and_then(|((fewer, old), one)| {
-                let per = f64::from(agents - fewer) * one;
-                let interval = welch_95(values, old).map(|(_, ends)| ends.map(|end| end / per));
-                Some(((centre - mean(old)?) / per, interval))
+            let added = step.zip(alone).and_then(|((fewer, old), alone)| {
+                added(agents - fewer, values, (*fewer, old), alone, level)
             });
             Some(Level {
                 agents: *agents,
@@ -321,4 +323,31 @@ fn levels(groups: &[(u32, Vec<f64>)]) -> Vec<Level> {
             })
         })
         .collect()
+}
+
+/// What each of `more` agents added, as a part of what one does alone, and its interval.
+///
+/// Rule: the ratio (new - old) / (more * one) has, by the delta method, the error of its gradient; what
+/// one agent does alone is measured too, and where it is the level before, it counts once.
+fn added(
+    more: u32,
+    new: &[f64],
+    (fewer, old): (u32, &[f64]),
+    alone: &[f64],
+    level: f64,
+) -> Option<(f64, Option<[f64; 2]>)> {
+    let (new_mean, old_mean, one) = (mean(new)?, mean(old)?, mean(alone)?);
+    let per = f64::from(more) * one;
+    let value = (new_mean - old_mean) / per;
+    let parts: [(f64, &[f64]); 3] = if fewer == 1 {
+        [
+            (1.0 / per, new),
+            (-new_mean / (per * one), alone),
+            (0.0, &[]),
+        ]
+    } else {
+        [(1.0 / per, new), (-1.0 / per, old), (-value / one, alone)]
+    };
+    let width = weighted_interval(&parts, level).map(|[low, high]| (high - low) / 2.0);
+    Some((value, width.map(|half| [value - half, value + half])))
 }

@@ -139,6 +139,36 @@ fn a_plateau_after_the_second_agent_is_a_closed_queue() {
 }
 
 #[test]
+fn what_an_agent_adds_is_as_uncertain_as_what_one_does_alone() {
+    // Two agents do twice as much; the spread of one agent's runs is in the ratio twice over.
+    let points = vec![
+        Point {
+            agents: 1,
+            values: vec![9.0, 10.0, 11.0],
+        },
+        Point {
+            agents: 2,
+            values: vec![20.0, 20.0, 20.0],
+        },
+        Point {
+            agents: 3,
+            values: vec![29.0, 30.0, 31.0],
+        },
+    ];
+    let scaling = fit(&points, Settings::default()).unwrap();
+    let second = &scaling.levels[1];
+    assert!((second.added.unwrap() - 1.0).abs() < 1e-12);
+    // By hand: gradient -20/100 of a mean with error 1/sqrt(3), t(0.9875, 2) = 6.205347
+    // (two steps).
+    let half = 6.205_347 * 0.2 / 3.0_f64.sqrt();
+    let [low, high] = second.added_ci95.unwrap();
+    assert!(
+        (low - (1.0 - half)).abs() < 1e-5 && (high - (1.0 + half)).abs() < 1e-5,
+        "{low} {high}"
+    );
+}
+
+#[test]
 fn gains_that_fall_say_that_one_agent_is_enough() {
     // Two cores, two threads each: together slower than one after the other.
     let points = series_of(&[1, 2, 3, 4], 0.02, |n| at(&[1.0, 0.36, 0.33, 0.31], n));

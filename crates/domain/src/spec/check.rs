@@ -7,6 +7,7 @@ mod gate;
 mod growth;
 mod phase;
 mod sharing;
+mod slo;
 
 pub(crate) use agents::cycled_agents;
 
@@ -93,8 +94,17 @@ pub(super) fn spec(root: &Node, sink: &mut Sink) -> Option<ValidSpec> {
         Some(item) => item.table(sink).map(|t| budget::read(t, sink)),
         None => Some(Budget::default()),
     };
+    let slo_at = table.take("slo");
+    let slo = slo_at
+        .as_ref()
+        .map(|item| item.table(sink).and_then(|t| slo::read(t, sink)));
+    // Whether there is one; nothing is said about what could not be read.
+    let has_slo = match &slo {
+        None => Some(false),
+        Some(read) => read.map(|_| true),
+    };
     let gate = match table.take("gate") {
-        Some(item) => item.table(sink).map(|t| gate::read(t, sink)),
+        Some(item) => item.table(sink).map(|t| gate::read(t, has_slo, sink)),
         None => Some(Vec::new()),
     };
     let baseline_at = table.take("baseline");
@@ -112,6 +122,7 @@ pub(super) fn spec(root: &Node, sink: &mut Sink) -> Option<ValidSpec> {
         instances_at,
         baseline: &baseline,
         solo: solo.map(Solo::enabled),
+        slo: has_slo,
         number: 1,
         earlier: Vec::new(),
     };
@@ -139,6 +150,7 @@ pub(super) fn spec(root: &Node, sink: &mut Sink) -> Option<ValidSpec> {
         baseline,
         limits: limits?,
         budget: budget?,
+        slo: slo.flatten(),
         gate: gate?,
         phases,
     })

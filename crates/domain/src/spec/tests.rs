@@ -1,6 +1,7 @@
 //! The door: what is let in, what is refused and in which words, and that nothing breaks it.
 
 mod hostile;
+mod slo;
 mod study;
 mod topology;
 

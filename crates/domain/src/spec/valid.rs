@@ -7,6 +7,7 @@ use crate::gate::Threshold;
 use crate::ids::ExperimentId;
 use crate::options::EngineKind;
 use crate::plan::{Budget, Limits, Workload};
+use crate::slo::Slo;
 
 /// An experiment as asked for, every value within bounds and every name resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,7 @@ pub struct ValidSpec {
     pub(super) baseline: Vec<Setting>,
     pub(super) limits: Limits,
     pub(super) budget: Budget,
+    pub(super) slo: Option<Slo>,
     pub(super) gate: Vec<Threshold>,
     pub(super) phases: Vec<Phase>,
 }
@@ -77,6 +79,13 @@ impl ValidSpec {
     #[must_use]
     pub fn budget(&self) -> Budget {
         self.budget
+    }
+
+    /// What a request must keep to be good; `None`: nothing says which are. *Shape*: one limit or more,
+    /// each positive.
+    #[must_use]
+    pub fn slo(&self) -> Option<Slo> {
+        self.slo
     }
 
     /// What a result must reach, in the order written. *Shape*: no quantity twice.

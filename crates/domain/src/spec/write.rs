@@ -41,6 +41,12 @@ pub(super) fn spec(spec: &ValidSpec) -> String {
     }
     limits(spec.limits, &mut out);
     budget(spec.budget, &mut out);
+    if let Some(slo) = spec.slo {
+        out.header("slo");
+        for (of, limit) in slo.limits() {
+            out.pair(of.key(), toml::Value::Float(limit).to_string());
+        }
+    }
     if !spec.gate.is_empty() {
         out.header("gate");
         for threshold in &spec.gate {

@@ -52,6 +52,29 @@ pub fn welch_95(a: &[f64], b: &[f64]) -> Option<(f64, [f64; 2])> {
     welch_interval(a, b, 0.95)
 }
 
+/// Interval, at `level`, of a sum of weighted means of independent samples.
+///
+/// With the weights of a function's gradient it is the delta method's interval of that function.
+/// *Undefined* below two values of a sample whose weight is not 0. *Source*: Satterthwaite (1946) for
+/// the degrees of freedom; [`welch_interval`] is the case of the weights 1 and -1.
+#[must_use]
+pub fn weighted_interval(parts: &[(f64, &[f64])], level: f64) -> Option<[f64; 2]> {
+    let (mut centre, mut variance, mut denominator) = (0.0, 0.0, 0.0);
+    for (weight, values) in parts.iter().filter(|(weight, _)| weight.abs() > 0.0) {
+        let count = values.len() as f64;
+        let part = (weight * sd(values)?).powi(2) / count;
+        centre += weight * mean(values)?;
+        variance += part;
+        denominator += part.powi(2) / (count - 1.0);
+    }
+    let freedom = variance.powi(2) / denominator;
+    if !(freedom.is_finite() && freedom > 0.0) {
+        return Some([centre, centre]);
+    }
+    let half = t_two_sided(level, freedom)? * variance.sqrt();
+    Some([centre - half, centre + half])
+}
+
 /// Standard error of a difference of means, and the degrees of freedom of its t.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Welch {

@@ -189,3 +189,20 @@ proptest! {
         prop_assert!(found.by_mad.contains(&at));
     }
 }
+
+#[test]
+fn equal_values_have_no_spread_and_no_difference_by_rounding() {
+    for value in [0.1, 0.7, 1.1, 2.3, 1e300] {
+        for n in 2..40 {
+            let values = vec![value; n];
+            assert_eq!(mean(&values), Some(value));
+            assert_eq!(sd(&values), Some(0.0));
+            assert_eq!(t_interval_95(&values), Some([value, value]));
+            let same = one_sample_t(&values, value).unwrap();
+            assert_eq!((same.t, same.p_two_sided), (0.0, 1.0));
+            let more = vec![value; n + 1];
+            near(welch_t(&values, &more).map(|t| t.p_two_sided), 1.0, 0.0);
+            assert_eq!(welch_95(&values, &more), Some((0.0, [0.0, 0.0])));
+        }
+    }
+}

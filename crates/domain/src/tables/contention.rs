@@ -136,7 +136,8 @@ pub(super) fn by_memory(report: &Report) -> Table {
         "Contention by GPU memory",
         "TR110 saw a phase transition over memory that it had estimated, and its printed estimates do not \
          follow from its printed formula; here each test stands in the band of the formula (B.2), and in \
-         that of the memory that the engines state, where they do.",
+         that of the memory that the engines state, where they do, and those of what telemetry saw at its \
+         highest while the agents ran.",
     )
     .columns(By::Row, &["Memory of all agents", "By", "Tests"])
     .columns(
@@ -150,9 +151,14 @@ pub(super) fn by_memory(report: &Report) -> Table {
         ("above 10 GB", 10.0, f64::INFINITY),
     ];
     type Memory = fn(&TestReport) -> Option<f64>;
-    let ways: [(&str, Memory); 2] = [
+    let ways: [(&str, Memory); 4] = [
         ("TR110's formula (estimated)", memory::estimated_bytes),
         ("the engines (measured)", memory::measured_bytes),
+        (
+            "telemetry, engines' processes (measured)",
+            memory::engines_bytes,
+        ),
+        ("telemetry, all in use (measured)", memory::in_use_bytes),
     ];
     for (way, bytes) in ways {
         for (band, low, high) in bands {
@@ -184,7 +190,7 @@ pub(super) fn by_memory(report: &Report) -> Table {
         }
     }
     draft.finish(
-        "no engine stated GPU memory, and no test states both num_gpu and num_ctx for all its agents, \
+        "no engine stated GPU memory, telemetry sampled none, and no test states both num_gpu and num_ctx for all its agents, \
          which TR110's formula needs",
     )
 }

@@ -15,7 +15,7 @@ const KV_BYTES_PER_TOKEN: f64 = 2048.0 * 2.0 * 2.0;
 const LAYER_BYTES: f64 = 50e6;
 const NO_VRAM: &str = "no engine stated its GPU memory";
 const NO_TOTAL: &str = "which GPU it was, and how much memory it has, is not in the data";
-const NOTHING: &str = "not measured: no engine stated GPU memory; not estimated either: TR110's formula needs \
+const NOTHING: &str = "not measured: no engine stated GPU memory, and telemetry sampled none; not estimated either: TR110's formula needs \
     num_gpu and num_ctx of every agent";
 const NO_OPTIONS: &str =
     "the formula needs num_gpu and num_ctx, and an agent states neither or one";
@@ -54,6 +54,34 @@ pub(super) fn measured_bytes(test: &TestReport) -> Option<f64> {
     mean(&of_runs)
 }
 
+/// The most GPU memory that the engines' processes held, by telemetry: mean over the valid runs.
+pub(super) fn engines_bytes(test: &TestReport) -> Option<f64> {
+    test.aggregate.gpu_engines_peak_bytes.value
+}
+
+/// The most GPU memory that was in use, by telemetry, whoever held it: mean over the valid runs.
+pub(super) fn in_use_bytes(test: &TestReport) -> Option<f64> {
+    test.aggregate.gpu_memory_peak_bytes.value
+}
+
+/// What of the GPUs' memory stayed free throughout, by telemetry: mean over the valid runs.
+fn free_bytes(test: &TestReport) -> Option<f64> {
+    let free: Vec<f64> = valid(test)
+        .filter_map(|run| {
+            let memory = run.gpu_memory.as_ref()?;
+            let total: Option<u64> = memory.devices.iter().map(|gpu| gpu.total_bytes).sum();
+            Some(total? as f64 - memory.peak_bytes? as f64)
+        })
+        .collect();
+    mean(&free)
+}
+
+/// A figure of telemetry, or why it has none.
+fn sampled(bytes: Option<f64>, summary: &Summary) -> Cell {
+    let why = summary.reason.as_deref().unwrap_or(NO_TOTAL);
+    gigabytes(bytes, Provenance::Measured, why)
+}
+
 fn total_bytes(report: &Report) -> Option<f64> {
     let gpus = report.environment.gpu.as_ref()?;
     let totals: Option<u64> = gpus.iter().map(|gpu| gpu.memory_total_bytes).sum();
@@ -84,8 +112,8 @@ fn distinct(report: &Report) -> Vec<&TestReport> {
 /// The same, if of any of them anything is known.
 fn known(report: &Report) -> Vec<&TestReport> {
     let tests = distinct(report);
-    let told =
-        |test: &&TestReport| estimated_bytes(test).is_some() || measured_bytes(test).is_some();
+    let ways = [estimated_bytes, measured_bytes, engines_bytes, in_use_bytes];
+    let told = |test: &&TestReport| ways.iter().any(|bytes| bytes(test).is_some());
     if tests.iter().any(told) {
         tests
     } else {
@@ -100,7 +128,8 @@ pub(super) fn vram(report: &Report) -> Table {
         "GPU memory by configuration",
         "TR110 never measured GPU memory: its figures are estimates, and those that it prints (3.2 to \
          4.2 GB an agent) do not follow from its own formula, which is what is computed here; ours is what \
-         the engines say that their loaded models hold.",
+         the engines say that their loaded models hold, and what telemetry saw at its highest while the \
+         agents ran: in the engines' processes, and in use on the GPUs whoever held it.",
     )
     .columns(By::Row, &["num_gpu", "num_ctx"])
     .columns(
@@ -111,7 +140,16 @@ pub(super) fn vram(report: &Report) -> Table {
             "Headroom GB (estimated)",
         ],
     )
-    .columns(By::Ours, &["All agents GB", "Headroom GB"]);
+    .columns(
+        By::Ours,
+        &[
+            "All agents GB",
+            "Headroom GB",
+            "Engines' processes GB (highest)",
+            "In use GB (highest)",
+            "Free GB (least)",
+        ],
+    );
     let total = total_bytes(report);
     for test in known(report) {
         let estimated = estimated_bytes(test);
@@ -135,6 +173,9 @@ pub(super) fn vram(report: &Report) -> Table {
             gigabytes(left(estimated), Provenance::Estimated, NO_TOTAL),
             gigabytes(measured, Provenance::Measured, NO_VRAM),
             gigabytes(left(measured), Provenance::Measured, why),
+            sampled(engines_bytes(test), &test.aggregate.gpu_engines_peak_bytes),
+            sampled(in_use_bytes(test), &test.aggregate.gpu_memory_peak_bytes),
+            sampled(free_bytes(test), &test.aggregate.gpu_memory_peak_ratio),
         ]);
     }
     draft.finish(NOTHING)

@@ -14,6 +14,10 @@ use crate::telemetry::{
 };
 use crate::units::{BootId, MonoNs, ns_to_s};
 
+mod memory;
+
+pub use memory::{MemoryUse, NoMemory};
+
 /// Samples of one source further apart than this many periods leave a hole.
 pub const MAX_SPACING_PERIODS: u64 = 2;
 
@@ -173,10 +177,9 @@ impl<'a> Series<'a> {
             let before = tree.len();
             tree.extend(below);
             if tree.len() == before {
-                break;
+                return tree;
             }
         }
-        tree
     }
 
     /// What a cumulative counter of the samples counted from `from` to `to`.
@@ -221,10 +224,21 @@ impl<'a> Series<'a> {
     /// interval and the reading next to it.
     #[must_use]
     pub fn coverage(&self, source: &Source, from: MonoNs, to: MonoNs) -> Coverage {
+        self.covered(source, from, to, |sample| has_read(sample, source))
+    }
+
+    /// The same, of samples that have what is asked for: a source can be read in part.
+    fn covered(
+        &self,
+        source: &Source,
+        from: MonoNs,
+        to: MonoNs,
+        has: impl Fn(&Sample) -> bool,
+    ) -> Coverage {
         let read: Vec<MonoNs> = self
             .between(from, to)
             .iter()
-            .filter(|s| has_read(s, source))
+            .filter(|s| has(s))
             .map(|s| s.at)
             .collect();
         let mut gaps: Vec<Gap> = self

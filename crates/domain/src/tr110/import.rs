@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::faults::{Fault, ImportError};
-use super::layout::{RunFile, StatedAgent};
+use super::layout::{RunFile, SAME, StatedAgent};
 use super::scenario::{label, scenario};
 use crate::control::InvalidReason;
 use crate::ids::{AgentId, ExperimentId};
@@ -18,8 +18,10 @@ use crate::report::{
 };
 use crate::stats::Provenance;
 
-/// Largest difference that two writings of one figure may have, as a part of it.
-const SAME: f64 = 1e-6;
+/// Why a text is not judged. Our own files hold tables around what the model wrote, so of a run of ours
+/// only its records tell.
+const NO_TEXT: &str =
+    "not in the raw data: no text that the agent alone wrote lies beside the run's figures";
 
 /// What the caller says of an import.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,6 +68,7 @@ pub fn report(mut runs: Vec<RunFile>, about: About) -> Result<Report, ImportErro
         seed: None,
         workload: None,
         spec: None,
+        slo: None,
         source: Some(ImportedFrom {
             layout: "tr110".to_owned(),
             files,
@@ -142,6 +145,35 @@ fn notes(runs: &[RunFile]) -> Vec<String> {
             renumbered.len()
         ));
     }
+    let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+    for run in runs {
+        *counts.entry(run.path.test).or_default() += 1;
+    }
+    let most = counts.values().copied().max().unwrap_or(0);
+    let fewer: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| **count < most)
+        .map(|(test, count)| format!("{count} of test {test}"))
+        .collect();
+    if let Some(first) = fewer.first() {
+        notes.push(format!(
+            "{} of {} tests have fewer runs than the {most} of the others ({first} first): what became of \
+             them is not known.",
+            fewer.len(),
+            counts.len()
+        ));
+    }
+    if runs
+        .iter()
+        .flat_map(|run| &run.agents)
+        .any(|agent| agent.quality.is_some())
+    {
+        notes.push(
+            "The agents' texts are judged as their files hold them; the data they were written from is not \
+             known, so no figure in them was checked, and their quality compares with no run of ours."
+                .to_owned(),
+        );
+    }
     let disagree: Vec<&str> = runs
         .iter()
         .filter(|run| {
@@ -195,7 +227,8 @@ fn test(runs: &[RunFile]) -> Option<TestReport> {
     let reports: Vec<RunReport> = runs.iter().map(|run| run_report(run, fullest)).collect();
     let valid: Vec<&RunReport> = reports.iter().filter(|run| run.valid).collect();
     let ids: Vec<AgentId> = agents.iter().map(|agent| agent.agent.clone()).collect();
-    let (aggregate, count) = (Aggregate::of_imported(&valid, &ids), valid.len());
+    let count = valid.len();
+    let aggregate = Aggregate::of_imported(&valid, &ids).with_quality(&reports);
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let mut report = TestReport {
         id: first.path.test.to_string(),
@@ -260,12 +293,12 @@ fn run_report(run: &RunFile, test: &RunFile) -> RunReport {
         .map(|agent| agent_run(agent, ended))
         .collect();
     deltas(&mut agents);
-    let drift = drift(run, test);
+    let reason = failed(run).or_else(|| drift(run, test));
     RunReport {
         run: run.path.run,
-        valid: drift.is_none(),
-        invalid_reason: drift.as_ref().map(|drift| drift.reason.clone()),
-        invalid: drift.into_iter().collect(),
+        valid: reason.is_none(),
+        invalid_reason: reason.as_ref().map(|reason| reason.reason.clone()),
+        invalid: reason.into_iter().collect(),
         wall_s: run.wall_s,
         wall_error_ms: None,
         solo_total_s: run.solo_total_s,
@@ -303,11 +336,21 @@ fn run_report(run: &RunFile, test: &RunFile) -> RunReport {
             .zip(run.wall_s)
             .map(|(longest, wall)| (wall - longest) * 1e3),
         host: None,
+        goodput: None,
+        gpu_memory: None,
         agents,
         legs: Vec::new(),
         attribution: None,
         tr110: Some(run.stated.clone()),
     }
+}
+
+/// Whether a run states that it did not come about.
+fn failed(run: &RunFile) -> Option<Reason> {
+    run.failed.as_ref().map(|why| Reason {
+        reason: InvalidReason::AgentFailed.as_str().to_owned(),
+        detail: format!("{} {why}", run.file),
+    })
 }
 
 /// Whether a run states other agents or options than its test: it cannot be averaged with the others.
@@ -342,6 +385,18 @@ fn drift(run: &RunFile, test: &RunFile) -> Option<Reason> {
 fn agent_run(agent: &StatedAgent, ended: Option<f64>) -> AgentRun {
     let tokens = agent.tokens.map(u64::from);
     let duration = agent.duration_s.filter(|duration| *duration > 0.0);
+    let tokens_per_s = tokens
+        .zip(duration)
+        .map(|(tokens, duration)| tokens as f64 / duration);
+    let mut quality = match &agent.quality {
+        Some(quality) => Judged {
+            value: Some(quality.clone()),
+            reason: None,
+            adjusted_tokens_per_s: None,
+        },
+        None => Judged::absent(NO_TEXT),
+    };
+    quality.adjust(tokens_per_s);
     AgentRun {
         agent: agent.id.clone(),
         role: agent.role.clone(),
@@ -360,9 +415,7 @@ fn agent_run(agent: &StatedAgent, ended: Option<f64>) -> AgentRun {
         local_s: None,
         other_s: None,
         output_tokens: tokens,
-        tokens_per_s: tokens
-            .zip(duration)
-            .map(|(tokens, duration)| tokens as f64 / duration),
+        tokens_per_s,
         solo_tokens_per_s: None,
         ttft_ms: agent.stated.ttft_ms,
         delta: None,
@@ -370,7 +423,7 @@ fn agent_run(agent: &StatedAgent, ended: Option<f64>) -> AgentRun {
         requests: Vec::new(),
         solo_requests: Vec::new(),
         local_steps: Vec::new(),
-        quality: Judged::absent("the files hold no reports to judge"),
+        quality,
         tr110: Some(agent.stated.clone()),
     }
 }

@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value};
 
+use super::failed;
 use super::faults::Fault;
 use super::fields::{Fields, Sign, join};
 use crate::ids::{AgentId, Role};
+use crate::quality::{self, Quality};
 use crate::report::{AgentOptions, Tr110Agent, Tr110Run};
 
 /// Largest file that is read. TR110's have 4 kB; ours hold every request of a run beside its figures.
@@ -14,7 +16,9 @@ const MAX_AGENTS: usize = 64;
 /// What a run's folder calls the report of all agents.
 const COMBINED: &str = "combined";
 /// Longest text that is kept of a file.
-const MAX_TEXT: usize = 200;
+pub(super) const MAX_TEXT: usize = 200;
+/// Largest difference that two writings of one figure may have, as a part of it.
+pub(super) const SAME: f64 = 1e-6;
 /// Longest piece of a faulty line that an error repeats.
 const SHOWN: usize = 80;
 
@@ -79,6 +83,8 @@ pub struct StatedAgent {
     pub tokens: Option<u32>,
     /// What else is stated of it.
     pub stated: Tr110Agent,
+    /// What its text is worth. `None`: no text lies beside the file.
+    pub quality: Option<Quality>,
 }
 
 /// One run as its file states it.
@@ -104,6 +110,31 @@ pub struct RunFile {
     pub gain: Option<f64>,
     /// What else is stated of the run.
     pub stated: Tr110Run,
+    /// Why it cannot be averaged with others, in words. `None`: nothing speaks against it.
+    pub failed: Option<String>,
+    /// Whether Chimera wrote the file.
+    pub ours: bool,
+}
+
+impl RunFile {
+    /// Names of the files in which the texts of its agents lie, beside its own, in the agents' order.
+    ///
+    /// *Shape*: none for a run of ours: around what the model wrote, our files hold tables of the same
+    /// data, which would be judged with it.
+    #[must_use]
+    pub fn text_files(&self) -> Vec<String> {
+        let of = |agent: &StatedAgent| format!("{}_report.md", agent.id);
+        let agents = self.agents.iter().filter(|_| !self.ours);
+        agents.map(of).collect()
+    }
+
+    /// Judges the text of an agent, by its place in [`Self::agents`]. What the text was written from is
+    /// not known, so its figures are not compared with any data.
+    pub fn judge(&mut self, agent: usize, text: &str) {
+        if let Some(agent) = self.agents.get_mut(agent) {
+            agent.quality = Some(quality::judge(text, None, None));
+        }
+    }
 }
 
 /// Reads one file. `file` names it in errors, `path` is what its place says.
@@ -118,6 +149,8 @@ pub fn parse(file: &str, path: RunPath, bytes: &[u8]) -> Result<RunFile, Vec<Fau
             bytes.len()
         )));
     }
+    // Programs on Windows may write a mark of the byte order, which is no JSON.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let root: Value =
         serde_json::from_slice(bytes).map_err(|error| whole(no_json(bytes, &error)))?;
     let Value::Object(root) = root else {
@@ -159,7 +192,13 @@ fn read(
     fields: &mut Fields<'_>,
 ) -> Option<RunFile> {
     let Some(summary) = fields.object(root, "", "summary") else {
-        fields.fault("summary", "is missing: this is no metrics.json of TR110");
+        let problem = match failed::error(root) {
+            Some(error) => format!(
+                "is missing, and the run states the error '{error}': move its folder away to import the others"
+            ),
+            None => "is missing: this is no metrics.json of TR110".to_owned(),
+        };
+        fields.fault("summary", problem);
         return None;
     };
     let ours = fields.object(root, "", "chimera");
@@ -204,7 +243,10 @@ fn read(
         ours.and_then(|ours| fields.text(ours, "chimera", name))
             .map(|text| clipped(&text))
     };
+    let failed = failed::why(root, summary, &agents, wall_s);
     Some(RunFile {
+        failed,
+        ours: ours.is_some(),
         file: file.to_owned(),
         path,
         run_number: fields.whole(summary, "summary", "run_number"),
@@ -270,6 +312,32 @@ fn agent_names(
         && (summary.contains_key("baseline_duration") || summary.contains_key("chimera_duration"))
     {
         names = vec!["collector".to_owned(), "insight".to_owned()];
+    }
+    in_order(names, root, summary)
+}
+
+/// Two agents in the order in which the summary counts them: where the names do not say which is
+/// first, the durations do, since each stands in the file under the agent's name too.
+fn in_order(
+    mut names: Vec<String>,
+    root: &Map<String, Value>,
+    summary: &Map<String, Value>,
+) -> Vec<String> {
+    let seconds = |object: &Map<String, Value>, field: &str| object.get(field)?.as_f64();
+    let by_summary = ["baseline", "chimera"].map(|p| seconds(summary, &format!("{p}_duration")));
+    let [Some(first), Some(second)] = by_summary else {
+        return names;
+    };
+    let own = |name: &String| seconds(root, &format!("{name}_execution_time"));
+    if let [one, other] = names.as_mut_slice()
+        && let (Some(of_one), Some(of_other)) = (own(one), own(other))
+    {
+        let off = |a: f64, b: f64| (a - first).abs() + (b - second).abs();
+        // Only where the other order fits to the digit: else the file disagrees with itself.
+        let exact = SAME * (first + second);
+        if off(of_one, of_other) > exact && off(of_other, of_one) <= exact {
+            std::mem::swap(one, other);
+        }
     }
     names
 }
@@ -343,6 +411,7 @@ fn agent(
         },
         id,
         role,
+        quality: None,
     }
 }
 

@@ -6,5 +6,6 @@ mod support;
 
 mod compare;
 mod gate;
+mod goodput;
 mod scaling;
 mod world;

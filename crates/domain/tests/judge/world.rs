@@ -1,6 +1,7 @@
 //! Reports of experiments whose legs scatter like those of a real machine.
 
 use chimera_domain::report::Report;
+use chimera_domain::slo::Slo;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -19,6 +20,8 @@ pub(crate) struct Truth {
     pub(crate) contention: f64,
     /// Seed of the scatter.
     pub(crate) seed: u64,
+    /// What a request must keep to be good.
+    pub(crate) slo: Option<Slo>,
 }
 
 impl Default for Truth {
@@ -29,6 +32,7 @@ impl Default for Truth {
             slower: 1.0,
             contention: 1.3,
             seed: 1,
+            slo: None,
         }
     }
 }
@@ -59,6 +63,10 @@ impl Truth {
                 .map(|(id, agents)| planned_test(id, agents, self.runs))
                 .collect(),
         );
+        if self.slo.is_some() {
+            world.plan.slo = self.slo;
+            world.submit();
+        }
         let pace = Pace {
             local: 20 * MS,
             ..Pace::new(200 * MS, 20 * MS, 40)

@@ -9,7 +9,9 @@
 mod attribution;
 mod files;
 mod golden;
+mod goodput;
 mod html;
+mod memory;
 mod properties;
 mod support;
 mod topology;

@@ -142,6 +142,7 @@ impl World {
             limits: Limits::default(),
             model_digests: std::collections::BTreeMap::new(),
             budget: Budget::default(),
+            slo: None,
             tests,
             legs,
             later: Vec::new(),

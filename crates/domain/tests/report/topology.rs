@@ -4,6 +4,7 @@ use chimera_domain::metric::Metric;
 use chimera_domain::plan::{PlannedTest, Topology};
 use chimera_domain::render::report_markdown;
 use chimera_domain::report::{DifferenceMethod, TopologyGroup};
+use chimera_domain::stats;
 
 use crate::golden::near;
 use crate::support::{MS, Pace, World, planned_test};
@@ -96,13 +97,30 @@ fn one_verdict_with_its_intervals() {
         first.relative,
         first.value.unwrap() / group.arms[1].wall_s.value.unwrap(),
     );
-    let [low, high] = first.ci95.unwrap();
-    near(first.smallest_shown, (high - low) / 2.0);
+    // Three pairs: each interval at 1 - 0.05 / 3, so that all hold together with 95 %.
+    let report = world.report();
+    let wall = |id: &str| -> Vec<f64> {
+        let test = report.tests.iter().find(|test| test.id == id).unwrap();
+        test.runs.iter().map(|run| run.wall_s.unwrap()).collect()
+    };
+    let (ones, others) = (wall("2"), wall("3"));
+    let differences: Vec<f64> = ones.iter().zip(&others).map(|(a, b)| a - b).collect();
+    let [low, high] = stats::t_interval(&differences, 1.0 - 0.05 / 3.0).unwrap();
+    near(first.ci95.map(|ends| ends[0]), low);
+    near(first.ci95.map(|ends| ends[1]), high);
+    let found = stats::paired_t(&ones, &others).unwrap();
+    let least = stats::minimum_detectable(found.error, found.freedom, 0.05 / 3.0, 0.8).unwrap();
+    near(first.detectable, least);
+    assert!(
+        least > (high - low) / 2.0,
+        "a true difference of half the interval is shown in about half of all experiments only"
+    );
     assert_eq!(
         group.sentence,
         "2 agents on 2 instances finish the same work in 4.52 s (95 % 4.49 to 4.56): 49.2 % less time \
-         than on one instance with 2 slots (8.90 s; 95 % 48.8 to 49.5 %); 49.3 % less time than on one \
-         instance that queues (8.92 s; 95 % 48.9 to 49.6 %)."
+         than on one instance with 2 slots (8.90 s; 48.6 to 49.7 %); 49.3 % less time than on one \
+         instance that queues (8.92 s; 48.8 to 49.8 %). The intervals of the differences of all 3 pairs \
+         hold together with 95 %."
     );
 }
 
@@ -116,11 +134,12 @@ fn where_nothing_is_shown_the_smallest_difference_that_would_have_been_is_named(
     let group = group(&world);
     let pair = &group.pairs[0].wall_s;
     assert_eq!(pair.shown, Some(false));
-    assert!(pair.smallest_shown.unwrap() > pair.value.unwrap().abs());
+    assert!(pair.detectable.unwrap() > pair.value.unwrap().abs());
     assert!(
         group
             .sentence
-            .contains("no difference is shown to one instance that queues"),
+            .contains("no difference is shown to one instance that queues")
+            && group.sentence.contains("in four of five experiments"),
         "{}",
         group.sentence
     );
@@ -237,4 +256,25 @@ fn a_topology_may_have_threads_of_its_own() {
     let both = threads(2, true).unwrap();
     let arms: Vec<usize> = both.groups.iter().map(|g| g.arms.len()).collect();
     assert_eq!(arms, [2]);
+}
+
+#[test]
+fn the_farthest_apart_of_three_have_an_interval_for_any_pair_of_them() {
+    let report = world(4, |test, run| u64::from(test * run % 3) * 10 * MS).report();
+    let contrast = report.contrast.unwrap();
+    let gains = |id: &str| -> Vec<f64> {
+        let test = report.tests.iter().find(|test| test.id == id).unwrap();
+        let gains = test.runs.iter().map(|run| run.concurrency_gain.unwrap());
+        gains.collect()
+    };
+    let (best, worst) = (gains(&contrast.best), gains(&contrast.worst));
+    let (_, expected) = stats::welch_interval(&best, &worst, 1.0 - 0.05 / 3.0).unwrap();
+    assert_eq!(contrast.ci95, Some(expected));
+    assert!(
+        contrast
+            .sentence
+            .contains("at 95 %, widened for being the farthest apart of 3 tests)"),
+        "{}",
+        contrast.sentence
+    );
 }

@@ -9,6 +9,7 @@
 
 mod hostile;
 mod ours;
+mod phase_one;
 mod printed;
 mod round_trip;
 mod support;

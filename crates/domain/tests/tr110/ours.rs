@@ -242,6 +242,95 @@ fn advice_pastes_into_a_spec() {
     }
 }
 
+/// What a test asks of its agents, as far as a spec says it.
+fn asked(test: &PlannedTest) -> impl PartialEq + std::fmt::Debug + use<> {
+    let agent = |a: &chimera_domain::plan::PlannedAgent| {
+        let mut options = a.options.clone();
+        // The seed is the spec's.
+        options.seed = 0;
+        (
+            a.id.clone(),
+            a.role.clone(),
+            a.model.clone(),
+            options,
+            a.think_ms,
+        )
+    };
+    let agents: Vec<_> = test.agents.iter().map(agent).collect();
+    (test.topology, test.max_concurrent, test.runs, agents)
+}
+
+/// Tests as they were planned, one for each way in which a spec can say them; the first is the fastest.
+fn placed_tests() -> Vec<Vec<PlannedTest>> {
+    let pair = |change: &dyn Fn(&mut PlannedTest), scenario| {
+        vec![planned(1, scenario, &TWO, |test| change(test))]
+    };
+    let shared = |slots| chimera_domain::plan::Topology::Shared { slots };
+    let think = |test: &mut PlannedTest, each: [u32; 2]| {
+        for (agent, think_ms) in test.agents.iter_mut().zip(each) {
+            agent.think_ms = think_ms;
+        }
+    };
+    vec![
+        pair(&|test| test.topology = shared(2), "chimera_homo"),
+        pair(&|test| test.topology = shared(1), "custom"),
+        pair(&|test| think(test, [250, 250]), "chimera_homo"),
+        pair(&|test| think(test, [0, 400]), "custom"),
+        pair(&|test| think(test, [70, 70]), "baseline_vs_chimera"),
+        pair(
+            &|test| {
+                think(test, [30, 0]);
+                test.agents[1].model = "other:1b".to_owned();
+                test.agents[1].options.num_predict = 64;
+            },
+            "chimera_hetero",
+        ),
+        pair(
+            &|test| {
+                test.topology = shared(2);
+                think(test, [20, 20]);
+                test.max_concurrent = 1;
+                test.agents[1].options.temperature = 0.7;
+            },
+            "chimera_hetero",
+        ),
+        pair(
+            &|test| {
+                test.agents[0].options.num_gpu = Some(3);
+                test.agents[0].options.num_predict = 32;
+            },
+            "baseline_vs_chimera",
+        ),
+    ]
+}
+
+#[test]
+fn what_is_advised_is_what_a_spec_of_it_measures() {
+    for tests in placed_tests() {
+        let advised = tests[0].clone();
+        let model = advised.agents[0].model.clone();
+        let mut world = World::new(tests);
+        for run in 1..=2 {
+            let pace = Pace::new(100 * MS, 10 * MS, 40);
+            let paces = [pace.clone(), pace];
+            world.run(1, run, &paces, &paces);
+        }
+        world.close();
+        let playbook = advise::playbook(&world.report());
+        assert_eq!(playbook.spec_model.as_deref(), Some(model.as_str()));
+        let printed = advise::toml(&playbook);
+        let whole = format!("name = \"advised\"\nmodel = {{ name = \"{model}\" }}\n{printed}");
+        let spec = spec::parse(&whole, spec::SpecFormat::Toml)
+            .unwrap_or_else(|error| panic!("{error}\n{whole}"));
+        let plan =
+            chimera_domain::plan::build(&spec.with_engine(advised.agents[0].engine)).unwrap();
+        assert!(plan.tests.len() >= 2, "{whole}");
+        for test in &plan.tests {
+            assert_eq!(asked(test), asked(&advised), "{whole}");
+        }
+    }
+}
+
 #[test]
 fn an_imported_report_advises_without_a_gain() {
     let values: Vec<_> = (1..=3)

@@ -236,13 +236,14 @@ impl FakeEngine {
         lock(&self.core.truth).iter().map(Live::copy).collect()
     }
 
-    /// The chat request with this `X-Request-ID`.
+    /// The first chat request whose `X-Request-ID` is this or begins so.
     #[must_use]
     pub fn truth_of(&self, request_id: &str) -> Option<RequestTruth> {
         let all = lock(&self.core.truth);
-        all.iter()
-            .map(Live::copy)
-            .find(|t| t.request_id.as_deref() == Some(request_id))
+        all.iter().map(Live::copy).find(|t| {
+            let id = t.request_id.as_deref();
+            id.is_some_and(|id| id.starts_with(request_id))
+        })
     }
 
     /// How often this path was asked for; chats are not counted.

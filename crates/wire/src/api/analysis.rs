@@ -1,5 +1,6 @@
 //! What the analyzer is asked, and what it answers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chimera_domain::control::Invalid;
@@ -42,26 +43,29 @@ pub struct ReportSummary {
     pub runs_valid: u32,
 }
 
-/// `Analysis.GetValues`.
+/// `Analysis.GetEvidence`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValuesRequest {
+pub struct EvidenceRequest {
     /// Of which experiment.
     pub experiment: ExperimentId,
-    /// Which metric.
-    pub metric: Metric,
+    /// Which metrics. Empty: only the legs are asked for.
+    pub metrics: BTreeSet<Metric>,
     /// Verdicts on attempts at legs that the answer must have taken in.
     pub verdicts: u32,
     /// How long to wait until they are known; whole milliseconds cross the wire.
     pub wait: Duration,
 }
 
-/// One metric in every valid run so far.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MetricValues {
+/// What the runs so far show, all of it as of the same records.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evidence {
     /// Verdicts on attempts at legs that were taken in.
     pub verdicts: u32,
-    /// By rising test and run; runs that are invalid or lack the metric are absent.
-    pub values: Vec<RunValue>,
+    /// The metrics asked for. *Shape*: by rising test and run; runs that are invalid or lack the
+    /// metric are absent.
+    pub metrics: BTreeMap<Metric, Vec<RunValue>>,
+    /// Legs that were closed as valid and do not stand up to the check, in the order of the plan.
+    pub refused: Vec<RefusedLeg>,
 }
 
 /// A metric in one run.
@@ -73,26 +77,6 @@ pub struct RunValue {
     pub run: u32,
     /// The value, in the metric's own unit.
     pub value: f64,
-}
-
-/// `Analysis.GetRefusals`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefusalsRequest {
-    /// Of which experiment.
-    pub experiment: ExperimentId,
-    /// Verdicts on attempts at legs that the answer must have taken in.
-    pub verdicts: u32,
-    /// How long to wait until they are known; whole milliseconds cross the wire.
-    pub wait: Duration,
-}
-
-/// The legs that were closed as valid and do not stand up to the check of their records.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusals {
-    /// Verdicts on attempts at legs that were taken in.
-    pub verdicts: u32,
-    /// In the order of the plan.
-    pub legs: Vec<RefusedLeg>,
 }
 
 /// A leg that was closed as valid, and what stands against it.
@@ -186,102 +170,82 @@ impl TryFrom<pb::ListReportsResponse> for Vec<ReportSummary> {
     }
 }
 
-impl From<ValuesRequest> for pb::GetValuesRequest {
-    fn from(v: ValuesRequest) -> Self {
+impl From<EvidenceRequest> for pb::GetEvidenceRequest {
+    fn from(v: EvidenceRequest) -> Self {
         Self {
             experiment: v.experiment.into(),
-            metric: v.metric.name().to_owned(),
+            metrics: v.metrics.iter().map(|m| m.name().to_owned()).collect(),
             verdicts: v.verdicts,
             wait_ms: wait_ms(v.wait),
         }
     }
 }
 
-impl TryFrom<pb::GetValuesRequest> for ValuesRequest {
+impl TryFrom<pb::GetEvidenceRequest> for EvidenceRequest {
     type Error = WireError;
-    fn try_from(v: pb::GetValuesRequest) -> Result<Self, WireError> {
-        let metric = Metric::from_name(&v.metric);
+    fn try_from(v: pb::GetEvidenceRequest) -> Result<Self, WireError> {
+        let metrics = v.metrics.iter();
         Ok(Self {
-            experiment: id(v.experiment, "GetValuesRequest.experiment")?,
-            metric: metric.ok_or(WireError::OutOfRange {
-                field: "GetValuesRequest.metric",
-                why: "no metric has this name; sender and receiver may be of different versions",
-            })?,
+            experiment: id(v.experiment, "GetEvidenceRequest.experiment")?,
+            metrics: metrics
+                .map(|name| metric(name, "GetEvidenceRequest.metrics"))
+                .collect::<Result<_, _>>()?,
             verdicts: v.verdicts,
             wait: Duration::from_millis(v.wait_ms),
         })
     }
 }
 
-impl From<MetricValues> for pb::MetricValues {
-    fn from(v: MetricValues) -> Self {
+fn metric(name: &str, field: &'static str) -> Result<Metric, WireError> {
+    Metric::from_name(name).ok_or(WireError::OutOfRange {
+        field,
+        why: "no metric has this name; sender and receiver may be of different versions",
+    })
+}
+
+impl From<Evidence> for pb::Evidence {
+    fn from(v: Evidence) -> Self {
         let value = |v: RunValue| pb::RunValue {
             test: v.test,
             run: v.run,
             value: v.value,
         };
-        Self {
-            verdicts: v.verdicts,
-            values: v.values.into_iter().map(value).collect(),
-        }
-    }
-}
-
-impl From<pb::MetricValues> for MetricValues {
-    fn from(v: pb::MetricValues) -> Self {
-        let value = |v: pb::RunValue| RunValue {
-            test: v.test,
-            run: v.run,
-            value: v.value,
-        };
-        Self {
-            verdicts: v.verdicts,
-            values: v.values.into_iter().map(value).collect(),
-        }
-    }
-}
-
-impl From<RefusalsRequest> for pb::GetRefusalsRequest {
-    fn from(v: RefusalsRequest) -> Self {
-        Self {
-            experiment: v.experiment.into(),
-            verdicts: v.verdicts,
-            wait_ms: wait_ms(v.wait),
-        }
-    }
-}
-
-impl TryFrom<pb::GetRefusalsRequest> for RefusalsRequest {
-    type Error = WireError;
-    fn try_from(v: pb::GetRefusalsRequest) -> Result<Self, WireError> {
-        Ok(Self {
-            experiment: id(v.experiment, "GetRefusalsRequest.experiment")?,
-            verdicts: v.verdicts,
-            wait: Duration::from_millis(v.wait_ms),
-        })
-    }
-}
-
-impl From<Refusals> for pb::Refusals {
-    fn from(v: Refusals) -> Self {
         let leg = |v: RefusedLeg| pb::RefusedLeg {
             run_id: v.run.to_string(),
             attempt: v.attempt,
             why: Some((&v.why).into()),
         };
+        let metrics = v.metrics.into_iter();
         Self {
             verdicts: v.verdicts,
-            legs: v.legs.into_iter().map(leg).collect(),
+            metrics: metrics
+                .map(|(metric, values)| pb::MetricValues {
+                    metric: metric.name().to_owned(),
+                    values: values.into_iter().map(value).collect(),
+                })
+                .collect(),
+            refused: v.refused.into_iter().map(leg).collect(),
         }
     }
 }
 
-impl TryFrom<pb::Refusals> for Refusals {
+impl TryFrom<pb::Evidence> for Evidence {
     type Error = WireError;
-    fn try_from(v: pb::Refusals) -> Result<Self, WireError> {
+    fn try_from(v: pb::Evidence) -> Result<Self, WireError> {
+        let value = |v: pb::RunValue| RunValue {
+            test: v.test,
+            run: v.run,
+            value: v.value,
+        };
+        let mut metrics = BTreeMap::new();
+        for found in v.metrics {
+            let values = found.values.into_iter().map(value).collect();
+            metrics.insert(metric(&found.metric, "MetricValues.metric")?, values);
+        }
         Ok(Self {
             verdicts: v.verdicts,
-            legs: list(v.legs)?,
+            metrics,
+            refused: list(v.refused)?,
         })
     }
 }

@@ -21,10 +21,7 @@ fn every_service_and_method_can_be_found_by_reflection() {
         })
         .collect();
     let expected = [
-        (
-            "Analysis",
-            vec!["GetRefusals", "GetReport", "GetValues", "ListReports"],
-        ),
+        ("Analysis", vec!["GetEvidence", "GetReport", "ListReports"]),
         (
             "Control",
             vec!["Cancel", "Get", "List", "Submit", "Watch", "Workers"],

@@ -8,6 +8,7 @@
 
 mod bytes;
 mod descriptors;
+mod plan_strategies;
 mod refused;
 mod round_trip;
 mod session_strategies;

@@ -1,5 +1,6 @@
 //! Whatever the domain can say arrives unchanged, and is written with the same bytes each time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chimera_domain::control::ExperimentOutcome;
@@ -7,8 +8,8 @@ use chimera_domain::ids::ExperimentId;
 use chimera_domain::metric::Metric;
 use chimera_domain::session::{CoordinatorMessage, WorkerInfo, WorkerMessage};
 use chimera_wire::api::{
-    ExperimentSummary, MetricValues, Refusals, RefusalsRequest, RefusedLeg, ReportDocument,
-    ReportRequest, ReportSummary, RunValue, SpecDocument, SpecFormat, Submission, ValuesRequest,
+    Evidence, EvidenceRequest, ExperimentSummary, RefusedLeg, ReportDocument, ReportRequest,
+    ReportSummary, RunValue, SpecDocument, SpecFormat, Submission,
 };
 use chimera_wire::{codec, pb};
 use proptest::collection::vec;
@@ -151,58 +152,57 @@ proptest! {
 
 proptest! {
     #[test]
-    fn values(experiment in id::<ExperimentId>(), pick in 0..Metric::ALL.len(), n in any::<[u32; 3]>(), value in -1e9..1e9_f64) {
-        let request = ValuesRequest {
+    fn evidence(
+        experiment in id::<ExperimentId>(),
+        picks in prop::collection::btree_set(0..Metric::ALL.len(), 0..4),
+        run in id(),
+        why in invalid(),
+        n in any::<[u32; 4]>(),
+        value in -1e9..1e9_f64,
+    ) {
+        let metrics: BTreeSet<Metric> = picks.into_iter().map(|pick| Metric::ALL[pick]).collect();
+        let request = EvidenceRequest {
             experiment,
-            metric: Metric::ALL[pick],
+            metrics: metrics.clone(),
             verdicts: n[0],
             wait: Duration::from_millis(u64::from(n[1])),
         };
-        let read: ValuesRequest =
-            through(pb::GetValuesRequest::from(request.clone())).try_into().unwrap();
+        let read: EvidenceRequest =
+            through(pb::GetEvidenceRequest::from(request.clone())).try_into().unwrap();
         prop_assert_eq!(read, request);
-        let values = MetricValues {
+        let values = vec![RunValue { test: n[1], run: n[2], value }];
+        let evidence = Evidence {
             verdicts: n[0],
-            values: vec![RunValue { test: n[1], run: n[2], value }],
+            metrics: metrics.into_iter().map(|metric| (metric, values.clone())).collect(),
+            refused: vec![RefusedLeg { run, attempt: n[3], why }],
         };
-        let read = MetricValues::from(through(pb::MetricValues::from(values.clone())));
-        prop_assert_eq!(read, values);
-    }
-}
-
-proptest! {
-    #[test]
-    fn refusals(experiment in id::<ExperimentId>(), run in id(), why in invalid(), n in any::<[u32; 3]>()) {
-        let request = RefusalsRequest {
-            experiment,
-            verdicts: n[0],
-            wait: Duration::from_millis(u64::from(n[1])),
-        };
-        let read: RefusalsRequest =
-            through(pb::GetRefusalsRequest::from(request.clone())).try_into().unwrap();
-        prop_assert_eq!(read, request);
-        let refusals = Refusals {
-            verdicts: n[0],
-            legs: vec![RefusedLeg { run, attempt: n[2], why }],
-        };
-        let read: Refusals = through(pb::Refusals::from(refusals.clone())).try_into().unwrap();
-        prop_assert_eq!(read, refusals);
+        let read: Evidence = through(pb::Evidence::from(evidence.clone())).try_into().unwrap();
+        prop_assert_eq!(read, evidence);
     }
 }
 
 #[test]
 fn a_metric_that_nobody_knows_is_refused() {
-    let request = pb::GetValuesRequest {
+    let request = pb::GetEvidenceRequest {
         experiment: "e".to_owned(),
-        metric: "happiness".to_owned(),
+        metrics: vec!["happiness".to_owned()],
         verdicts: 0,
         wait_ms: 0,
     };
-    let error = ValuesRequest::try_from(request).unwrap_err();
+    let error = EvidenceRequest::try_from(request).unwrap_err();
     assert!(
-        error.to_string().contains("GetValuesRequest.metric"),
+        error.to_string().contains("GetEvidenceRequest.metrics"),
         "{error}"
     );
+    let answer = pb::Evidence {
+        metrics: vec![pb::MetricValues {
+            metric: "happiness".to_owned(),
+            values: Vec::new(),
+        }],
+        ..pb::Evidence::default()
+    };
+    let error = Evidence::try_from(answer).unwrap_err();
+    assert!(error.to_string().contains("MetricValues.metric"), "{error}");
 }
 
 #[test]

@@ -8,10 +8,8 @@ use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
-use crate::strategies::{
-    clock, engine, failure, id, invalid, leg, member, mono, outcome, pin, planned_agent, text,
-    topology, workload,
-};
+use crate::plan_strategies::{leg, planned_agent, topology, workload};
+use crate::strategies::{clock, engine, failure, id, invalid, member, mono, outcome, pin, text};
 
 fn leg_ref() -> impl Strategy<Value = LegRef> {
     (id(), id(), 1..=u32::MAX, any::<u64>()).prop_map(|(experiment, run, attempt, epoch)| LegRef {
@@ -178,21 +176,21 @@ fn study() -> impl Strategy<Value = (Option<LegInWords>, Tally, Vec<AgentRate>)>
             runs,
             attempt,
         });
-    let tally =
-        (any::<[u32; 8]>(), any::<u64>(), of(any::<u64>())).prop_map(|(n, elapsed_ms, left_ms)| {
-            Tally {
-                phases: n[0],
-                tests: n[1],
-                tests_done: n[2],
-                runs: n[3],
-                runs_valid: n[4],
-                runs_invalid: n[5],
-                invalid_attempts: n[6],
-                retried: n[7],
-                elapsed_ms,
-                left_ms,
-            }
-        });
+    let tally = (any::<[u32; 8]>(), any::<u64>(), any::<[Option<u64>; 2]>()).prop_map(
+        |(n, elapsed_ms, [left_ms, left_at_most_ms])| Tally {
+            phases: n[0],
+            tests: n[1],
+            tests_done: n[2],
+            runs: n[3],
+            runs_valid: n[4],
+            runs_invalid: n[5],
+            invalid_attempts: n[6],
+            retried: n[7],
+            elapsed_ms,
+            left_ms,
+            left_at_most_ms,
+        },
+    );
     let rate = (id(), 0.0..1e6_f64).prop_map(|(agent, tokens_per_s)| AgentRate {
         agent,
         tokens_per_s,

@@ -11,18 +11,15 @@ use chimera_domain::event::{
     RequestErrorKind, RequestRecord, ResidentModel, Started,
 };
 use chimera_domain::ids::{AgentKey, IdError};
-use chimera_domain::metric::Metric;
 use chimera_domain::options::{EngineKind, EngineOptions};
-use chimera_domain::plan::{
-    Budget, Choice, Extension, Goal, LaterPhase, LegKind, Limits, Plan, PlannedAgent, PlannedLeg,
-    PlannedTest, Select, Topology, Workload,
-};
 use chimera_domain::units::{BootId, ClockReading, MonoNs};
-use proptest::collection::{btree_map, vec};
+use proptest::collection::vec;
 use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
 use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+use crate::plan_strategies::{extension, leg, plan, planned_test};
 
 pub(crate) fn id<T>() -> impl Strategy<Value = T>
 where
@@ -55,7 +52,7 @@ pub(crate) fn engine() -> impl Strategy<Value = EngineKind> {
     select(vec![EngineKind::Ollama, EngineKind::Openai])
 }
 
-fn options() -> impl Strategy<Value = EngineOptions> {
+pub(crate) fn options() -> impl Strategy<Value = EngineOptions> {
     (
         of(any::<u32>()),
         any::<[u32; 3]>(),
@@ -311,198 +308,6 @@ pub(crate) fn agent_event() -> impl Strategy<Value = AgentEvent> {
             record,
         }
     })
-}
-
-pub(crate) fn leg() -> impl Strategy<Value = PlannedLeg> {
-    let kind = prop_oneof![
-        id().prop_map(|agent| LegKind::Solo { agent }),
-        Just(LegKind::Together),
-    ];
-    (id(), any::<u32>(), any::<u32>(), kind).prop_map(|(run_id, test, run, kind)| PlannedLeg {
-        run_id,
-        test,
-        run,
-        kind,
-    })
-}
-
-pub(crate) fn planned_agent() -> impl Strategy<Value = PlannedAgent> {
-    (
-        id(),
-        id(),
-        engine(),
-        text(),
-        options(),
-        of(text()),
-        any::<u32>(),
-    )
-        .prop_map(
-            |(id, role, engine, model, options, instance, think_ms)| PlannedAgent {
-                id,
-                role,
-                engine,
-                model,
-                options,
-                instance,
-                think_ms,
-            },
-        )
-}
-
-pub(crate) fn workload() -> impl Strategy<Value = Workload> {
-    (text(), of(text())).prop_map(|(template, data)| Workload { template, data })
-}
-
-fn limits() -> impl Strategy<Value = Limits> {
-    any::<[u32; 5]>().prop_map(
-        |[gang_wait_s, warm_s, run_s, drain_s, start_skew_ms]| Limits {
-            gang_wait_s,
-            warm_s,
-            run_s,
-            drain_s,
-            start_skew_ms,
-        },
-    )
-}
-
-fn budget() -> impl Strategy<Value = Budget> {
-    (any::<[u32; 4]>(), of(any::<u32>())).prop_map(
-        |(
-            [
-                retries_per_leg,
-                retries_total,
-                consecutive_failures,
-                cool_down_s,
-            ],
-            failures,
-        )| Budget {
-            retries_per_leg,
-            retries_total,
-            failures,
-            consecutive_failures,
-            cool_down_s,
-        },
-    )
-}
-
-pub(crate) fn topology() -> impl Strategy<Value = Topology> {
-    of(any::<u32>())
-        .prop_map(|slots| slots.map_or(Topology::Pinned, |slots| Topology::Shared { slots }))
-}
-
-fn metric() -> impl Strategy<Value = Metric> {
-    proptest::sample::select(Metric::ALL.to_vec())
-}
-
-fn goal() -> impl Strategy<Value = Goal> {
-    (metric(), 0_u32..1000, any::<u32>()).prop_map(|(metric, per_mille, max_runs)| Goal {
-        metric,
-        relative_half_width: f64::from(per_mille) / 1024.0,
-        max_runs,
-    })
-}
-
-fn later_phase() -> impl Strategy<Value = LaterPhase> {
-    (
-        any::<[u32; 3]>(),
-        of(text()),
-        metric(),
-        vec(text(), 0..3),
-        vec((any::<u32>(), text()), 0..3),
-    )
-        .prop_map(
-            |([phase, from_phase, legs], scenario, by, options, tests)| LaterPhase {
-                phase,
-                select: Select {
-                    from_phase,
-                    scenario,
-                    by,
-                    options,
-                },
-                tests,
-                legs,
-            },
-        )
-}
-
-fn extension() -> impl Strategy<Value = Extension> {
-    let binary = 0_u32..1000;
-    prop_oneof![
-        (
-            any::<[u32; 2]>(),
-            binary.clone(),
-            of((any::<u32>(), binary.clone())),
-            of(any::<bool>()),
-            vec((text(), text()), 0..3),
-        )
-            .prop_map(|([phase, test], value, runner_up, clear, options)| {
-                Extension::Selected {
-                    phase,
-                    choice: Choice {
-                        test,
-                        value: f64::from(value) / 64.0,
-                        runner_up: runner_up.map(|(id, value)| (id, f64::from(value) / 64.0)),
-                        clear,
-                        options,
-                    },
-                }
-            }),
-        (any::<u32>(), of(binary)).prop_map(|(test, width)| Extension::Repeated {
-            test,
-            relative_half_width: width.map(|w| f64::from(w) / 64.0),
-        }),
-    ]
-}
-
-fn planned_test() -> impl Strategy<Value = PlannedTest> {
-    (
-        any::<[u32; 4]>(),
-        text(),
-        text(),
-        vec(planned_agent(), 1..4),
-        topology(),
-        of(goal()),
-    )
-        .prop_map(
-            |([id, phase, max_concurrent, runs], scenario, label, agents, topology, until)| {
-                PlannedTest {
-                    id,
-                    phase,
-                    scenario,
-                    label,
-                    agents,
-                    max_concurrent,
-                    runs,
-                    topology,
-                    until,
-                }
-            },
-        )
-}
-
-fn plan() -> impl Strategy<Value = Plan> {
-    let identity = (text(), any::<u64>(), workload(), limits(), budget());
-    let digests = btree_map(text(), text(), 0..3);
-    (
-        identity,
-        digests,
-        vec(planned_test(), 0..3),
-        vec(leg(), 0..4),
-        vec(later_phase(), 0..3),
-    )
-        .prop_map(
-            |((name, seed, workload, limits, budget), model_digests, tests, legs, later)| Plan {
-                name,
-                seed,
-                workload,
-                limits,
-                model_digests,
-                budget,
-                tests,
-                legs,
-                later,
-            },
-        )
 }
 
 /// Every reason against a leg.

@@ -20,6 +20,7 @@
 mod answer;
 mod error;
 mod exposition;
+mod failures;
 mod lines;
 mod ollama;
 mod openai;

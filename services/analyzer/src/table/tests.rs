@@ -38,6 +38,7 @@ fn request(id: &str, ttft_ms: Option<f64>) -> RequestReport {
         prompt_sha256: "aa".to_owned(),
         output_sha256: "bb".to_owned(),
         error: None,
+        good: None,
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use chimera_domain::spec::FlagSpec;
 use clap::CommandFactory as _;
 
 fn bench(arguments: &[&str]) -> BenchArgs {

@@ -86,6 +86,9 @@ fn facts(outline: &Outline) -> Vec<(&'static str, String)> {
         );
         facts.push(("cool-down", pause));
     }
+    if let Some(slo) = &outline.slo {
+        facts.push(("good is", slo.to_string()));
+    }
     for rule in &outline.gate {
         facts.push(("gate", rule.to_string()));
     }

@@ -34,7 +34,7 @@ fn everything_that_can_be_said_is_said() {
         max_runs = 12\n[[phase.agent]]\nrole = \"planner\"\nthink_ms = 250\n[[phase.agent]]\n\
         role = \"critic\"\nmodel = \"big\"\n[[phase.agent]]\ninstance = \"http://a\"\n\
         [[phase]]\nscenario = \"chimera_homo\"\nselect = \"best of previous by wall_s\"\n\
-        num_thread = \"best\"\n[gate]\nwall_s = \"< 30 ci\"\n";
+        num_thread = \"best\"\n[gate]\nwall_s = \"< 30 ci\"\n[slo]\nttft_ms = 1500\nitl_ms = 80.5\n";
     insta::assert_snapshot!(paper::render(&outline(text)));
 }
 

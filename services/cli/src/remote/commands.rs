@@ -228,6 +228,7 @@ fn progress_json(p: &Progress) -> serde_json::Value {
         "retried": p.tally.retried,
         "elapsed_ms": p.tally.elapsed_ms,
         "left_ms": p.tally.left_ms,
+        "left_at_most_ms": p.tally.left_at_most_ms,
         "rates": p.rates.iter().map(|rate| json!({
             "agent": rate.agent,
             "tokens_per_s": rate.tokens_per_s,

@@ -53,6 +53,31 @@ fn the_first_picture() {
 }
 
 #[test]
+fn with_limits_the_good_requests_stand_below() {
+    let mut world = contrast();
+    world.plan.slo = Some(chimera_domain::slo::Slo {
+        ttft_ms: Some(500.0),
+        tpot_ms: Some(50.0),
+        ..chimera_domain::slo::Slo::default()
+    });
+    world.submit();
+    world.close();
+    let text = render(&world.report(), PAPER);
+    let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
+    let good = line("good requests");
+    assert!(
+        good.contains("100 % -> 100 %") && good.contains("100 % -> 0 %"),
+        "{text}"
+    );
+    assert!(text.contains("A request is good within TTFT <= 500 ms, TPOT <= 50 ms."));
+    let rate = line("goodput");
+    assert!(
+        rate.contains(" to ") && rate.contains(" 0 (0 to 0)"),
+        "{rate}"
+    );
+}
+
+#[test]
 fn what_is_missing_is_a_dash_with_a_reason_and_what_is_invalid_is_told() {
     let mut world = World::new(vec![planned_test(1, &["collector", "insight"], 2)]);
     let pace = Pace::new(100 * MS, 20 * MS, 40);

@@ -152,6 +152,44 @@ fn every_bad_file_is_named_and_nothing_is_written() {
 }
 
 #[test]
+fn texts_beside_the_figures_are_judged_and_half_tests_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = study(dir.path());
+    let run = raw.join("phase_1_test_001/run_1");
+    let before = told(&["import", "tr110", &text(&raw), "--json"])
+        .expect(0)
+        .json();
+    let quality = |report: &Value, agent: usize| {
+        report["tests"][0]["runs"][0]["agents"][agent]["quality"].clone()
+    };
+    let why = quality(&before, 0)["reason"].as_str().unwrap().to_owned();
+    assert!(why.starts_with("not in the raw data"), "{why}");
+    std::fs::write(
+        run.join("collector_report.md"),
+        "# Findings\n\nMean TTFT is 512.3 ms over 40 requests [1].\n",
+    )
+    .unwrap();
+    std::fs::write(run.join("combined_report.md"), "# Both\n").unwrap();
+    let after = told(&["import", "tr110", &text(&raw), "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(quality(&after, 0)["value"]["structure"]["headings"], 1);
+    assert_eq!(quality(&after, 0)["value"]["numbers_in_data"], Value::Null);
+    assert_eq!(quality(&after, 1)["value"], Value::Null);
+    assert_ne!(before["experiment"], after["experiment"], "other files");
+    std::fs::write(run.join("insight_report.md"), b"\xff\xfe").unwrap();
+    std::fs::create_dir_all(raw.join("phase_1_test_009")).unwrap();
+    let refused = told(&["import", "tr110", &text(&raw)]).expect(64);
+    for part in [
+        "2 faults in 2 files",
+        "phase_1_test_001/run_1/insight_report.md: is no text in UTF-8",
+        "phase_1_test_009: holds no run_R",
+    ] {
+        assert!(refused.err.contains(part), "{part}:\n{}", refused.err);
+    }
+}
+
+#[test]
 fn folders_that_hold_no_runs_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let empty = told(&["import", "tr110", &text(dir.path())]).expect(64);

@@ -129,7 +129,9 @@ fn a_result_is_held_to_a_baseline_and_to_a_spec() {
     told(&["gate", &good, "--baseline", &bad]).expect(0);
     let missed = told(&["gate", &bad, "--baseline", &good]).expect(1);
     assert!(
-        missed.out.contains("wall_s not worse than the baseline"),
+        missed
+            .out
+            .contains("wall_s not shown worse than the baseline"),
         "{}",
         missed.out
     );

@@ -182,17 +182,10 @@ impl Analysis for Fake {
         Ok(Response::new(document.into()))
     }
 
-    async fn get_refusals(
+    async fn get_evidence(
         &self,
-        _: Request<pb::GetRefusalsRequest>,
-    ) -> Result<Response<pb::Refusals>, Status> {
-        Err(Status::unimplemented("no command asks for it"))
-    }
-
-    async fn get_values(
-        &self,
-        _: Request<pb::GetValuesRequest>,
-    ) -> Result<Response<pb::MetricValues>, Status> {
+        _: Request<pb::GetEvidenceRequest>,
+    ) -> Result<Response<pb::Evidence>, Status> {
         Err(Status::unimplemented("no command asks for it"))
     }
 

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod left;
+
 const S: u64 = 1_000_000_000;
 
 /// Two tests of two runs with solo legs: twelve legs.
@@ -244,29 +246,6 @@ fn a_cancelled_leg_ends_the_experiment_as_cancelled() {
     };
     w.write(None, 0, closed);
     assert_eq!(w.course.next(), Next::Over);
-}
-
-#[test]
-fn what_is_left_is_known_once_each_kind_was_measured() {
-    let mut w = Writer::new(plan(Budget {
-        cool_down_s: 10,
-        ..budget(0, 0)
-    }));
-    assert_eq!(w.tally(0).left_ms, None);
-    // Records are one second apart, and so each leg takes one.
-    for _ in 0..3 {
-        w.run(LegVerdict::Valid);
-    }
-    let tally = w.tally(w.at);
-    assert_eq!(tally.left_ms, Some(9 * (1_000 + 10_000)));
-    assert_eq!(tally.elapsed_ms, 5_000, "since the first record");
-    // Under way: its pause is over and half of it too.
-    let (leg, attempt) = w.leg();
-    w.begin(&leg, attempt);
-    assert_eq!(w.tally(w.at + S / 2).left_ms, Some(8 * 11_000 + 500));
-    // The next coordinator counts from its own first record on.
-    let again = Writer::found(plan(Budget::default()), &w.log, 2);
-    assert_eq!(again.tally(S).elapsed_ms, 6_000);
 }
 
 #[test]

@@ -406,3 +406,34 @@ proptest! {
         prop_assert_eq!(closes == 1, m.is_closed());
     }
 }
+
+#[test]
+fn nobody_warms_or_starts_on_a_record_that_was_not_written() {
+    let log_failed = || Input::LogFailed {
+        detail: "the disk is full".to_owned(),
+    };
+    let begins = |effect: &Effect| matches!(effect, Effect::Warm(_) | Effect::Commit(..));
+    let mut m = open(2, 2);
+    let leased = |i| Input::LeaseReply {
+        agent: agent(i),
+        refused: None,
+    };
+    m.step(leased(0), MonoNs(10));
+    let mut todo: VecDeque<Effect> = m.step(leased(1), MonoNs(10)).into();
+    assert!(todo.iter().any(begins), "{todo:?}");
+    todo.pop_front().unwrap();
+    m.failed(log_failed(), &mut todo, MonoNs(11));
+    assert!(!todo.iter().any(begins), "{todo:?}");
+    let released = todo.iter().filter(|e| matches!(e, Effect::Release(..)));
+    assert_eq!(released.count(), 2);
+    assert!(matches!(todo.back(), Some(Effect::Close(_))));
+
+    // The close itself cannot be written: what is left of it is done all the same.
+    let close = todo.iter().position(|e| matches!(e, Effect::Record(_)));
+    todo.drain(..=close.unwrap());
+    m.failed(log_failed(), &mut todo, MonoNs(12));
+    assert!(
+        matches!(todo.make_contiguous(), [Effect::Close(_)]),
+        "{todo:?}"
+    );
+}

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::STYLE;
+use super::goodput::{GoodputView, goodput};
 use super::pictures;
 use super::sections::{
     Line, TestView, data_lines, environment, instances, invalid, results, test_view,
@@ -12,7 +13,7 @@ use super::tr110::{Tr110Table, tr110};
 use super::view::{Card, Cell, Figure, Key, Mark, Table, clean, interval, mark, percent, tone};
 use crate::render::Derived;
 use crate::report::number::{text, word};
-use crate::report::{OutcomeState, Report, TestReport};
+use crate::report::{Engine, OutcomeState, Report, TestReport};
 use crate::stats::{Provenance, Summary};
 
 /// More tests than this and the statistics of each stand only in the test's own files.
@@ -49,6 +50,7 @@ pub(super) struct Page {
     runs_note: Option<String>,
     times: Vec<Figure>,
     contention: Vec<Figure>,
+    goodput: Option<GoodputView>,
     results: Option<Table>,
     tests: Vec<TestView>,
     tests_note: Option<String>,
@@ -111,6 +113,7 @@ pub(super) fn page(report: &Report, derived: &Derived) -> Page {
         &report.environment,
         spreads_note.as_ref(),
     ));
+    contention.extend(pictures::sampled_memory(&spreads, spreads_note.as_ref()));
     let mut gain = vec![pictures::gain(&rows, rows_note.as_ref())];
     gain.extend(pictures::efficiency(&rows, rows_note.as_ref()));
     gain.extend(pictures::scaling(report, &derived.laws));
@@ -144,6 +147,7 @@ pub(super) fn page(report: &Report, derived: &Derived) -> Page {
             pictures::tpot(&spreads, spreads_note.as_ref()),
         ],
         contention,
+        goodput: goodput(report),
         results: results(&report.tests),
         tests: report.tests.iter().map(|test| test_view(test, full)).collect(),
         tests_note: (!full).then(|| {
@@ -216,13 +220,8 @@ fn no_gain(tests: &[TestReport]) -> String {
 
 fn context(report: &Report) -> Vec<String> {
     let environment = &report.environment;
-    let engine = environment.engine.as_ref().and_then(|engine| {
-        let name = engine.name.as_deref()?;
-        Some(format!(
-            "{name} {}",
-            engine.version.as_deref().unwrap_or("of unknown version")
-        ))
-    });
+    let engine = environment.engine.as_ref();
+    let engine = engine.filter(|e| e.name.is_some()).map(Engine::in_words);
     let cores = environment.cores.map(|cores| format!("{cores} cores"));
     let gpu = environment
         .gpu

@@ -10,7 +10,7 @@ mod timeline;
 
 pub(super) use contention::{configurations, runs};
 pub(super) use gain::{efficiency, gain};
-pub(super) use memory::memory;
+pub(super) use memory::{memory, sampled_memory};
 pub(super) use scaling::scaling;
 pub(super) use spread::{tpot, ttft};
 pub(super) use timeline::timeline;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::view::{Cell, Table, clean, stamps};
 use crate::render::statistics::{DISTRIBUTION, distributions_of, measured_and_missing};
 use crate::report::number::{opt, text};
-use crate::report::{Environment, Report, RunReport, TestReport};
+use crate::report::{Engine, Environment, Report, RunReport, TestReport};
 use crate::stats::Summary;
 
 /// A name and what belongs to it.
@@ -351,14 +351,7 @@ pub(super) fn environment(environment: &Environment) -> Vec<Line> {
             .memory_bytes
             .map(|bytes| format!("{} GiB", gib(bytes))),
     );
-    let engine = environment.engine.as_ref().map(|engine| {
-        let name = engine.name.as_deref().unwrap_or("unnamed");
-        format!(
-            "{name} {}",
-            engine.version.as_deref().unwrap_or("of unknown version")
-        )
-    });
-    line("Engine", engine);
+    line("Engine", environment.engine.as_ref().map(Engine::in_words));
     line("Model", environment.model.clone());
     line("Model digest", environment.model_digest.clone());
     let gpu = environment.gpu.as_ref().map(|gpus| {

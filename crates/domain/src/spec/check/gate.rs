@@ -2,13 +2,14 @@
 
 use super::super::error::Sink;
 use super::super::reader::{Item, Table};
+use super::slo;
 use crate::gate::{Quantity, Threshold};
 
 /// Longest rule: it may end in the label of a test.
 const MAX_RULE: usize = 200;
 
-/// Reads the table, in the order written.
-pub(super) fn read(mut table: Table<'_>, sink: &mut Sink) -> Vec<Threshold> {
+/// Reads the table, in the order written. `has_slo` is `None` if the `[slo]` could not be read.
+pub(super) fn read(mut table: Table<'_>, has_slo: Option<bool>, sink: &mut Sink) -> Vec<Threshold> {
     let given: Vec<&'static str> = table
         .keys()
         .filter_map(|key| {
@@ -22,6 +23,9 @@ pub(super) fn read(mut table: Table<'_>, sink: &mut Sink) -> Vec<Threshold> {
         if let Some(item) = table.take(name)
             && let Some(rule) = rule(name, &item, sink)
         {
+            if let Quantity::Metric(metric) = rule.quantity {
+                slo::needs(&item, metric, has_slo, sink);
+            }
             found.push(rule);
         }
     }

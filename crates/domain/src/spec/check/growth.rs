@@ -7,6 +7,7 @@ use super::super::phase::{AgentSpec, Agents, Phase, Scenario};
 use super::super::reader::{Item, Table};
 use super::MAX_RUNS;
 use super::phase::Context;
+use super::slo;
 use crate::metric::Metric;
 use crate::plan::{Goal, Select};
 
@@ -122,6 +123,7 @@ pub(super) fn until(
     table.finish(sink);
     if let (Some(item), Some(metric)) = (&by, metric) {
         needs_solo(item, metric, context, sink);
+        slo::needs(item, metric, context.slo, sink);
     }
     if let (Some(item), Some(most), Some(runs)) = (&most_at, most, runs)
         && most <= runs
@@ -171,6 +173,7 @@ pub(super) fn check(
         _ => return,
     };
     needs_solo(&at.by, select.by, context, sink);
+    slo::needs(&at.by, select.by, context.slo, sink);
     let Some(from) = context.phase(select.from_phase) else {
         return;
     };

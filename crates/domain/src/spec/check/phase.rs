@@ -25,6 +25,8 @@ pub(super) struct Context<'a> {
     pub(super) baseline: &'a [Setting],
     /// Whether there are solo legs; `None` if that could not be read.
     pub(super) solo: Option<bool>,
+    /// Whether there is an `[slo]`; `None` if that could not be read.
+    pub(super) slo: Option<bool>,
     /// Number of the phase being read, from 1.
     pub(super) number: u32,
     /// The phases before it; `None` for one that could not be read.

@@ -6,9 +6,9 @@ use crate::telemetry::HostSample;
 use crate::units::ClockReading;
 
 const PERIOD: u64 = 100_000_000;
-const GPU: &str = "GPU-1";
+pub(super) const GPU: &str = "GPU-1";
 
-fn at(tick: u64) -> MonoNs {
+pub(super) fn at(tick: u64) -> MonoNs {
     MonoNs(1_000_000_000 + tick * PERIOD)
 }
 
@@ -36,7 +36,7 @@ fn sample(tick: u64) -> Sample {
     }
 }
 
-fn batch(seq: u64, samples: Vec<Sample>) -> TelemetryBatch {
+pub(super) fn batch(seq: u64, samples: Vec<Sample>) -> TelemetryBatch {
     TelemetryBatch {
         node: NodeId::try_new("n1").unwrap(),
         sampler_started: MonoNs(1),

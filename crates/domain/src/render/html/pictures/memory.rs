@@ -1,9 +1,11 @@
-//! Memory of the loaded models on the GPU, as the engines state it; never an estimate.
+//! Memory on the GPU: of the loaded models as the engines state it, and in use while the agents ran as
+//! telemetry saw it; never an estimate.
 
 use super::super::chart::{Layout, Scale, Svg};
 use super::super::view::{Cell, Figure, Key, Table};
 use super::plot::{Frame, Words, both};
 use crate::ids::AgentId;
+use crate::render::memory::{Device, devices};
 use crate::report::number::text;
 use crate::report::{Environment, TestReport};
 use crate::stats::Provenance;
@@ -49,7 +51,8 @@ pub(in super::super) fn memory(
                outline is the whole model: what lies outside GPU memory is computed on the processor."
             .to_owned(),
         drawings: if drawn {
-            both(|layout| draw(layout, &rows))
+            let bars: Vec<Bar<'_>> = rows.iter().map(Row::bar).collect();
+            both(|layout| draw(layout, "GPU memory in GiB.", &bars))
         } else {
             Vec::new()
         },
@@ -70,6 +73,100 @@ pub(in super::super) fn memory(
         notes,
         table: table(&rows),
     }
+}
+
+/// GPU memory in use while the agents ran, by test and GPU. Nothing if telemetry saw none: the picture
+/// of the models' memory says why.
+pub(in super::super) fn sampled_memory(
+    tests: &[&TestReport],
+    note: Option<&String>,
+) -> Option<Figure> {
+    let seen: Vec<(&TestReport, Device<'_>)> = tests
+        .iter()
+        .flat_map(|test| devices(test).into_iter().map(|device| (*test, device)))
+        .filter(|(_, device)| device.runs > 0)
+        .collect();
+    if seen.is_empty() {
+        return None;
+    }
+    let bars: Vec<Bar<'_>> = seen
+        .iter()
+        .map(|(test, device)| Bar {
+            name: &test.label,
+            note: &device.uuid.0,
+            part: device.peak_gib,
+            whole: device.total_gib,
+        })
+        .collect();
+    Some(Figure {
+        id: "memory-in-use".to_owned(),
+        title: "GPU memory while the agents ran".to_owned(),
+        lead: "The most memory in use on each GPU in any valid run, whoever held it, as telemetry sampled it \
+               while the agents ran. The outline is what the GPU has."
+            .to_owned(),
+        drawings: both(|layout| draw(layout, "GPU memory in use in GiB.", &bars)),
+        keys: vec![
+            Key {
+                class: "k-decode",
+                text: "in use, highest",
+            },
+            Key {
+                class: "k-outline",
+                text: "installed",
+            },
+        ],
+        notes: note.cloned().into_iter().collect(),
+        table: sampled_table(&seen),
+    })
+}
+
+fn sampled_table(seen: &[(&TestReport, Device<'_>)]) -> Option<Table> {
+    let mut table = Table::new(
+        3,
+        &[
+            "Configuration",
+            "GPU",
+            "Host",
+            "Installed GiB",
+            "In use, highest GiB",
+            "In use, mean GiB",
+            "Engines, highest GiB",
+            "Engines, mean GiB",
+        ],
+    );
+    for (test, device) in seen {
+        let cell = |gib: Option<f64>| Cell::number(gib, Provenance::Measured);
+        table.row([
+            Cell::words(&test.label),
+            Cell::words(&device.uuid.0),
+            Cell::words(device.node.as_str()),
+            cell(device.total_gib),
+            cell(device.peak_gib),
+            cell(device.mean_gib),
+            cell(device.engines_peak_gib),
+            cell(device.engines_mean_gib),
+        ]);
+    }
+    table.filled()
+}
+
+impl<'a> Row<'a> {
+    fn bar(&self) -> Bar<'a> {
+        Bar {
+            name: &self.test.label,
+            note: self.agent.as_str(),
+            part: self.vram.map(gib),
+            whole: self.model.map(gib),
+        }
+    }
+}
+
+/// A bar, and the outline of what it is a part of; GiB.
+struct Bar<'a> {
+    name: &'a str,
+    note: &'a str,
+    part: Option<f64>,
+    whole: Option<f64>,
 }
 
 fn of(test: &TestReport) -> Vec<Row<'_>> {
@@ -96,66 +193,64 @@ fn gib(bytes: u64) -> f64 {
     bytes as f64 / GIB
 }
 
-fn draw(layout: Layout, rows: &[Row<'_>]) -> String {
+fn draw(layout: Layout, what: &str, bars: &[Bar<'_>]) -> String {
     let frame = Frame::new(layout, 24.0, 10.0);
-    let largest = rows
+    let largest = bars
         .iter()
-        .filter_map(|row| row.model.max(row.vram))
-        .max()
-        .map_or(1.0, gib);
+        .flat_map(|bar| [bar.part, bar.whole])
+        .flatten()
+        .reduce(f64::max)
+        .unwrap_or(1.0);
     let scale = Scale::linear(
         0.0,
         largest,
         frame.span,
         if layout.is_narrow() { 4 } else { 7 },
     );
-    let mut label = "GPU memory in GiB.".to_owned();
-    for row in rows.iter().take(12) {
-        let value = row
-            .vram
-            .map_or_else(|| "not measured".to_owned(), |v| text(gib(v)));
-        label.push_str(&format!(" {}, {}: {value}.", row.test.label, row.agent));
+    let mut label = what.to_owned();
+    for bar in bars.iter().take(12) {
+        let value = bar.part.map_or_else(|| "not measured".to_owned(), text);
+        label.push_str(&format!(" {}, {}: {value}.", bar.name, bar.note));
     }
     let mut svg = Svg::new(layout, &label);
-    frame.rules(&mut svg, rows.len());
-    let height = frame.axis(&mut svg, &scale, rows.len(), "GiB", |tick| {
+    frame.rules(&mut svg, bars.len());
+    let height = frame.axis(&mut svg, &scale, bars.len(), "GiB", |tick| {
         scale.tick_text(tick)
     });
-    for (index, row) in rows.iter().enumerate() {
+    for (index, bar) in bars.iter().enumerate() {
         let (_, y) = frame.place(index);
-        let value = row.vram.map_or_else(
+        let value = bar.part.map_or_else(
             || "\u{2013}".to_owned(),
-            |v| format!("{} GiB", text(gib(v))),
+            |part| format!("{} GiB", text(part)),
         );
-        let more = match (row.vram, row.model) {
+        let more = match (bar.part, bar.whole) {
             (None, _) => "not measured".to_owned(),
-            (Some(_), Some(model)) => format!("of {}", text(gib(model))),
+            (Some(_), Some(whole)) => format!("of {}", text(whole)),
             (Some(_), None) => String::new(),
         };
         let words = Words {
-            name: &row.test.label,
-            note: row.agent.as_str(),
+            name: bar.name,
+            note: bar.note,
             value: &value,
             more: &more,
             class: "v",
         };
         frame.label(&mut svg, index, &words);
         let from = scale.place(0.0);
-        if let Some(vram) = row.vram {
-            let wide = scale.place(gib(vram)) - from;
+        if let Some(part) = bar.part {
             svg.rect(
                 "decode",
                 (from, y - 7.0),
-                (wide, 14.0),
+                (scale.place(part) - from, 14.0),
                 2.0,
-                Some(&format!("{}: {value}", row.agent)),
+                Some(&format!("{}: {value}", bar.note)),
             );
         }
-        if let Some(model) = row.model {
+        if let Some(whole) = bar.whole {
             svg.rect(
                 "outline",
                 (from, y - 7.0),
-                (scale.place(gib(model)) - from, 14.0),
+                (scale.place(whole) - from, 14.0),
                 2.0,
                 None,
             );
