@@ -44,7 +44,7 @@ struct Args {
     /// Experiments of each single cause at each strength.
     #[arg(long, default_value_t = 6)]
     repeats: u32,
-    /// One cause alone, and nothing else: neither pairs nor clean runs. `none`: clean runs alone.
+    /// One case alone, and nothing else: a cause, or two as `reload+network`. `none`: clean runs alone.
     #[arg(long, value_parser = cause)]
     cause: Option<Only>,
     /// Print the evidence of every run, not of the worst alone.
@@ -74,7 +74,7 @@ fn main() -> anyhow::Result<ExitCode> {
             .map_or_else(Strength::all, |strength| vec![strength]),
         repeats: args.repeats,
         clean_runs: args.clean_runs,
-        only: args.cause.map(|Only(cause)| cause),
+        only: args.cause.map(|Only(causes)| causes),
     };
     let mut score = Score::new(args.seed);
     for part in suite::parts() {
@@ -121,18 +121,25 @@ fn strength(text: &str) -> Result<Strength, String> {
     })
 }
 
-/// A cause, or `None`: none of them.
-#[derive(Debug, Clone, Copy)]
-struct Only(Option<Cause>);
+/// Causes that act together, one or two; none: nothing is wrong.
+#[derive(Debug, Clone)]
+struct Only(Vec<Cause>);
 
 fn cause(text: &str) -> Result<Only, String> {
     if text == "none" {
-        return Ok(Only(None));
+        return Ok(Only(Vec::new()));
     }
     let known = chimera_testkit::simulated::causes();
-    let found = known.iter().find(|cause| cause.as_str() == text);
-    found.map(|cause| Only(Some(*cause))).ok_or_else(|| {
-        let names: Vec<&str> = known.iter().map(|cause| cause.as_str()).collect();
-        format!("take none, {}", names.join(", "))
-    })
+    let find = |name: &str| known.iter().copied().find(|cause| cause.as_str() == name);
+    let found: Option<Vec<Cause>> = text.split('+').map(find).collect();
+    found
+        .filter(|found| found.len() < 3)
+        .map(Only)
+        .ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|cause| cause.as_str()).collect();
+            format!(
+                "take none, a cause, or two with + between them: {}",
+                names.join(", ")
+            )
+        })
 }

@@ -71,18 +71,26 @@ pub(crate) struct Plan {
     pub(crate) strengths: Vec<Strength>,
     pub(crate) repeats: u32,
     pub(crate) clean_runs: u32,
-    /// `Some(Some(cause))`: that cause alone. `Some(None)`: nothing wrong alone.
-    pub(crate) only: Option<Option<Cause>>,
+    /// One case alone: these causes. Empty: nothing wrong.
+    pub(crate) only: Option<Vec<Cause>>,
 }
 
 impl Plan {
     /// The cases of a part. Of clean ones more than enough: an experiment has four runs at least.
     pub(crate) fn cases(&self, part: Part) -> Vec<Labelled> {
-        let sets: Vec<Vec<Cause>> = match (part, self.only) {
+        let of_size = |count: usize| {
+            self.only
+                .iter()
+                .filter(move |only| only.len() == count)
+                .cloned()
+        };
+        let sets: Vec<Vec<Cause>> = match (part, &self.only) {
             (Part::Single, None) => causes().into_iter().map(|cause| vec![cause]).collect(),
-            (Part::Single, Some(Some(cause))) => vec![vec![cause]],
             (Part::Pair, None) => pairs().into_iter().map(|(a, b)| vec![a, b]).collect(),
-            (Part::Clean, None | Some(None)) => {
+            (Part::Single, Some(_)) => of_size(1).collect(),
+            (Part::Pair, Some(_)) => of_size(2).collect(),
+            (Part::Clean, Some(only)) if !only.is_empty() => Vec::new(),
+            (Part::Clean, _) => {
                 let case = |place: u64| Labelled {
                     case: Case::clean(mixed(self.seed, &[], 0.0, place)),
                 };
@@ -90,7 +98,6 @@ impl Plan {
                     .map(case)
                     .collect();
             }
-            _ => Vec::new(),
         };
         let repeats = if part == Part::Single {
             self.repeats

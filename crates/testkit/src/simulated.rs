@@ -59,8 +59,14 @@ pub struct Experiment {
 /// # Errors
 /// When the case names what cannot be injected, or causes that cannot act together.
 pub fn simulate(case: &Case) -> Result<Experiment, CaseError> {
+    runs_of(case, u32::MAX)
+}
+
+/// The first runs of a case.
+fn runs_of(case: &Case, most: u32) -> Result<Experiment, CaseError> {
     case.check()?;
-    let scenario = scenario::Scenario::draw(case);
+    let mut scenario = scenario::Scenario::draw(case);
+    scenario.runs = scenario.runs.min(most);
     let struck = world::struck(
         case,
         scenario.runs,
@@ -88,3 +94,6 @@ pub fn simulate(case: &Case) -> Result<Experiment, CaseError> {
         machine: scenario.words,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,10 +82,12 @@ pub(super) struct Pace {
     pub(super) cores_wanted: f64,
     /// Part of the GPU's time that its kernels run.
     pub(super) compute: f64,
+    /// Part of the time in which one of its kernels runs.
+    pub(super) kernels: f64,
     /// Part of its device's bandwidth that it uses.
     pub(super) bandwidth: f64,
     /// Logarithms of the factors of `stretch` that are somebody's fault.
-    pub(super) faults: [(Cause, f64); 6],
+    pub(super) faults: [(Cause, f64); 7],
 }
 
 impl Pace {
@@ -94,8 +96,9 @@ impl Pace {
         stretch: 1.0,
         cores_wanted: 0.0,
         compute: 0.0,
+        kernels: 0.0,
         bandwidth: 0.0,
-        faults: [(Cause::Unexplained, 0.0); 6],
+        faults: [(Cause::Unexplained, 0.0); 7],
     };
 }
 
@@ -175,9 +178,11 @@ pub(super) fn balance(
             stretch,
             cores_wanted: cores_wanted(instance, *phase, conditions.offloaded(place)),
             compute: alone.compute / by_all,
+            kernels: kernels(instance, *phase, alone.compute, by_all),
             bandwidth: alone.bandwidth / by_all,
             faults: [
-                (shared_by, shared + alone.crowded),
+                (shared_by, shared),
+                (Cause::ComputeContention, alone.crowded),
                 (Cause::ForeignProcess, by_foreign),
                 (Cause::HostCpu, alone.hogged),
                 (Cause::CpuOffload, alone.offloaded),
@@ -191,6 +196,20 @@ pub(super) fn balance(
             let (compute, _) = sum(Some(gpu));
             *used = foreign.compute / (compute + foreign.compute).max(1.0);
         }
+    }
+}
+
+/// Part of the time in which a kernel runs: work that waits for bandwidth is a kernel that runs longer.
+fn kernels(instance: &Instance, phase: Phase, compute: f64, stretch: f64) -> f64 {
+    let alone = if phase == Phase::Decode && instance.compute_decode > 0.0 {
+        compute * instance.kernels_decode / instance.compute_decode
+    } else {
+        compute
+    };
+    if instance.kernels_decode > instance.compute_decode {
+        alone.min(1.0)
+    } else {
+        alone / stretch
     }
 }
 

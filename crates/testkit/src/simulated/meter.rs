@@ -189,7 +189,8 @@ impl Card {
         seconds: f64,
     ) {
         let part = seconds * 1e9 / WINDOW;
-        let (mut compute, mut memory) = (0.0, 0.0);
+        // Kernels in turns add up; beside each other they cover the same time.
+        let (mut compute, mut still, mut memory) = (0.0, 1.0, 0.0);
         let (mut rx, mut tx) = (2e5, 2e5);
         self.memory_bytes = gpu.base_bytes;
         let all = scenario
@@ -203,10 +204,11 @@ impl Card {
             if instance.gpu != Some(place) {
                 continue;
             }
-            compute += pace.compute;
+            compute += pace.kernels;
+            still *= 1.0 - pace.kernels.min(1.0);
             memory += pace.bandwidth;
             if let Some(process) = self.by_process.get_mut(instance_place) {
-                process.add(pace.compute, pace.bandwidth, part);
+                process.add(pace.kernels, pace.bandwidth, part);
             }
             let phase = engine.phase();
             let held = instance.size_bytes * (1.0 - conditions.offloaded(instance_place));
@@ -242,6 +244,12 @@ impl Card {
                 process.add(used, foreign.bandwidth * used, part);
             }
         }
+        let beside = instances_beside(scenario);
+        let compute = if beside && conditions.foreign(place).is_none() {
+            1.0 - still
+        } else {
+            compute
+        };
         self.used.add(compute, memory, part);
         self.busy = compute.min(1.0);
         self.pcie = (rx, tx);
@@ -275,6 +283,14 @@ impl Card {
         let pace = if heated { 0.4 } else { 12.0 };
         self.celsius += (settles - self.celsius) * (seconds / pace).min(1.0);
     }
+}
+
+/// Whether kernels of the engines run beside each other.
+fn instances_beside(scenario: &Scenario) -> bool {
+    scenario
+        .instances
+        .iter()
+        .any(|instance| instance.kernels_decode > instance.compute_decode)
 }
 
 /// Whether the product's own server stands above the process that computes.

@@ -64,6 +64,9 @@ pub(super) struct Instance {
     pub(super) threads: f64,
     pub(super) compute_prefill: f64,
     pub(super) compute_decode: f64,
+    /// Part of the time in which one of its kernels runs while it writes, however little of the GPU
+    /// it fills: what a driver calls utilisation.
+    pub(super) kernels_decode: f64,
     pub(super) bandwidth_prefill: f64,
     pub(super) bandwidth_decode: f64,
     /// Part of a token's time that the host needs to feed the GPU.
@@ -82,6 +85,8 @@ pub(super) struct Agent {
     pub(super) role: &'static str,
     pub(super) instance: usize,
     pub(super) local_ms: f64,
+    /// It writes more than the others.
+    pub(super) longer: bool,
     /// Prompt and output tokens of each request.
     pub(super) requests: Vec<(f64, f64)>,
 }
@@ -144,7 +149,7 @@ impl Scenario {
         );
         let gpus = gpus(case, machine, &instances, &mut dice);
         let agents = work(case, shared, agents, machine, &mut dice);
-        let trouble = Trouble::draw(case, &host, &gpus, &instances, agents.len(), &mut dice);
+        let trouble = Trouble::draw(case, &host, &gpus, &instances, &agents, &mut dice);
         let noise = Noise {
             token: dice.between(0.03, 0.08),
             prefill: dice.between(0.01, 0.03),
@@ -191,12 +196,16 @@ impl Scenario {
 
 fn machine(case: &Case, dice: &mut Dice) -> Machine {
     use Cause::{
-        BandwidthContention, ComputeContention, CpuOffload, ForeignProcess, Queueing, Reload,
-        ThermalOrPowerThrottle, VramPressure,
+        BandwidthContention, ComputeContention, CpuOffload, ForeignProcess, HostCpu, Queueing,
+        Reload, ThermalOrPowerThrottle, VramPressure,
     };
     // A shared instance is on one device.
     if case.has(Cause::VramPressure) {
         return Machine::OneGpu;
+    }
+    // An engine that computes on the processor hardly meets who else is on its GPU.
+    if case.has(CpuOffload) && case.has(ForeignProcess) {
+        return Machine::TwoGpus;
     }
     let gpu = case.has_any(&[
         Reload,
@@ -205,6 +214,10 @@ fn machine(case: &Case, dice: &mut Dice) -> Machine {
         ThermalOrPowerThrottle,
         VramPressure,
     ]);
+    // Without cores engines move fewer bytes: on the processor the bandwidth would suffice again.
+    if case.has(HostCpu) && case.has(BandwidthContention) {
+        return Machine::OneGpu;
+    }
     let contended = case.has_any(&[BandwidthContention, ComputeContention, Queueing]);
     let choice: &[Machine] = match (gpu, contended) {
         (true, true) => &[Machine::OneGpu],
@@ -323,6 +336,13 @@ fn instances(
             }
         }
     };
+    // Beside each other in one context kernels run most of the time and fill little; in turns each
+    // has the whole GPU while it runs.
+    let kernels_decode = if bandwidth.is_some() && machine != Machine::Processor {
+        dice.between(0.8, 0.95)
+    } else {
+        compute_decode
+    };
     let bandwidth_decode = match bandwidth {
         Some(strength) => wanted(strength).min(0.98),
         None if compute.is_some() => 0.6 / agents,
@@ -339,6 +359,7 @@ fn instances(
             threads,
             compute_prefill,
             compute_decode,
+            kernels_decode,
             bandwidth_prefill: bandwidth_decode * prompt_cost * 0.5,
             bandwidth_decode,
             host_part: if machine == Machine::Processor {
@@ -443,6 +464,7 @@ fn work(case: &Case, shared: bool, count: usize, machine: Machine, dice: &mut Di
                 role,
                 instance: if shared { 0 } else { place },
                 local_ms: local * dice.between(0.95, 1.05),
+                longer: factor > 1.0,
                 requests: requests.to_vec(),
             }
         })

@@ -4,7 +4,7 @@ use chimera_domain::attribution::Cause;
 
 use super::case::Case;
 use super::dice::Dice;
-use super::scenario::{GIB, Gpu, Host, Instance};
+use super::scenario::{Agent, GIB, Gpu, Host, Instance};
 
 /// A model is loaded anew at one request.
 #[derive(Debug, Clone)]
@@ -90,12 +90,21 @@ impl Trouble {
         host: &Host,
         gpus: &[Gpu],
         instances: &[Instance],
-        agents: usize,
+        agents: &[Agent],
         dice: &mut Dice,
     ) -> Self {
         let some_gpu = (dice.unit() * 2.0).floor();
-        let gpu = usize::from(gpus.len() > 1 && some_gpu > 0.5);
-        let one = usize::from(dice.chance(0.5));
+        // What slows the agent with less to do down only fills its idle time.
+        let longer = agents.iter().position(|agent| agent.longer);
+        let one = longer.unwrap_or_else(|| usize::from(dice.chance(0.5)));
+        let agents = agents.len();
+        let apart = case.has(Cause::CpuOffload) && case.has(Cause::ForeignProcess);
+        let gpu = match (gpus.len() > 1, apart, longer) {
+            (false, ..) => 0,
+            (true, true, _) => 1 - one.min(1),
+            (true, false, Some(longer)) => longer.min(1),
+            (true, false, None) => usize::from(some_gpu > 0.5),
+        };
         let struck = |all: bool, count: usize| -> Vec<usize> {
             if all || count < 2 {
                 (0..count).collect()
@@ -103,7 +112,7 @@ impl Trouble {
                 vec![one.min(count - 1)]
             }
         };
-        let (all_agents, all_instances) = (dice.chance(0.5), dice.chance(0.4));
+        let (all_agents, all_instances) = (dice.chance(0.5), dice.chance(0.4) && !apart);
         // What the engines want of a resource while all of them write.
         let on_gpu = || {
             instances

@@ -193,7 +193,7 @@ impl<'s> World<'s> {
             self.step(&mut clients, &conditions, to);
             if to >= watch {
                 for (client, states) in clients.iter().zip(&mut states) {
-                    states.extend(self.state(client, to));
+                    states.extend(self.state(client, &conditions, to));
                 }
                 watch += WATCH;
             }
@@ -367,7 +367,7 @@ impl<'s> World<'s> {
     }
 
     /// What an agent's engine says of its state.
-    fn state(&self, client: &Client, at: f64) -> Option<EngineState> {
+    fn state(&self, client: &Client, conditions: &Conditions, at: f64) -> Option<EngineState> {
         if client.doing == Doing::Finished {
             return None;
         }
@@ -388,9 +388,9 @@ impl<'s> World<'s> {
             }
             Product::Ollama if engine.phase() == Phase::Load => state.resident = Some(Vec::new()),
             Product::Ollama => {
-                let on_gpu = instance
-                    .gpu
-                    .map_or(0.0, |_| instance.size_bytes * self.on_gpu(place));
+                let on_gpu = instance.gpu.map_or(0.0, |_| {
+                    instance.size_bytes * (1.0 - conditions.offloaded(place))
+                });
                 state.resident = Some(vec![ResidentModel {
                     model: "llama3.2:3b".to_owned(),
                     size_bytes: Some(whole(instance.size_bytes)),
@@ -400,16 +400,6 @@ impl<'s> World<'s> {
             }
         }
         Some(state)
-    }
-
-    /// Part of an instance's layers on its GPU.
-    fn on_gpu(&self, place: usize) -> f64 {
-        let offload = self.scenario.trouble.offload.as_ref();
-        let together = self.resident.iter().filter(|resident| **resident).count() > 1
-            || self.resident.len() == 1;
-        offload
-            .filter(|offload| together && offload.instances.contains(&place))
-            .map_or(1.0, |offload| 1.0 - offload.part)
     }
 }
 
