@@ -6,29 +6,42 @@
 //! stops the readings of the GPUs that are well. GPUs are known by their UUID; their index and handle
 //! are looked up anew each time NVML is initialised.
 //!
-//! Not done here: MIG instances are not listed by themselves (the whole GPU then answers "not
-//! supported" for its utilisation).
+//! What is read when: at every tick what is cheap; lists of processes every 250 ms; memory errors,
+//! power limit and mode of one GPU at a time, each once a second; PCIe traffic in turn; errors (Xid)
+//! on a thread of their own. What a device says it cannot give is asked again after a minute.
+//!
+//! A GPU in MIG mode says "not supported" to its utilisation. Each of its instances is a device of its
+//! own here, known by its UUID (`MIG-...`), with its memory and its processes; one that is taken down
+//! is forgotten, which is no gap.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chimera_domain::telemetry::{
-    Absence, GapReason, GpuFacts, GpuSample, GpuUuid, MissingField, ProbeState, ProbeStatus,
-    Source, TelemetryField,
+    Absence, GapReason, GpuError, GpuFacts, GpuSample, GpuUuid, MissingField, ProbeState,
+    ProbeStatus, Source, TelemetryField,
 };
 use chimera_domain::units::MonoNs;
 use nvml_wrapper::Nvml;
-use nvml_wrapper::enum_wrappers::device::PcieUtilCounter;
 use nvml_wrapper::error::NvmlError;
 
 use crate::probe::{Away, GpuProbe, GpuReadings};
 
 mod device;
+mod events;
+mod ledger;
+mod listing;
 mod map;
+mod processes;
+mod turns;
 
-use device::{Gone, Reader, facts};
-use map::{Trouble, driver_trouble, trouble};
+use device::{Gone, Reader};
+use events::{Told, Watch};
+use ledger::Ledger;
+use listing::{Listing, Place};
+use map::driver_trouble;
 
 /// Where the driver puts its library. The name without a version belongs to the development
 /// package and is often missing, in containers above all.
@@ -38,17 +51,19 @@ const FIRST_PAUSE_NS: u64 = 1_000_000_000;
 /// Longest pause between two attempts.
 const MAX_PAUSE_NS: u64 = 30_000_000_000;
 
-type Missing = BTreeMap<TelemetryField, Absence>;
-
 /// Reads GPUs through NVML.
 pub struct NvmlProbe {
     libraries: Vec<OsString>,
     pcie: bool,
     state: State,
     facts: Vec<GpuFacts>,
-    /// What the last reading of each GPU could not give.
-    missing: BTreeMap<GpuUuid, Missing>,
+    /// The instances among them, and the GPUs that they are part of.
+    instances: BTreeMap<GpuUuid, GpuUuid>,
+    /// What the last readings of each GPU could not give, and what is due.
+    ledgers: BTreeMap<GpuUuid, Ledger>,
     retry: Retry,
+    /// The instances are not those that we know.
+    relist: bool,
     /// Whose turn it is to have its PCIe traffic measured.
     turn: usize,
 }
@@ -56,8 +71,10 @@ pub struct NvmlProbe {
 enum State {
     /// Initialised. A GPU of the facts that is not in the list is away.
     Open {
-        nvml: Box<Nvml>,
-        present: Vec<(u32, GpuUuid)>,
+        // Before `nvml`: it ends before NVML is shut down.
+        watch: Option<Watch>,
+        nvml: Arc<Nvml>,
+        present: Vec<Place>,
         absent: BTreeMap<GpuUuid, (GapReason, String)>,
     },
     /// Not initialised, and to be tried again.
@@ -107,8 +124,10 @@ impl NvmlProbe {
                 detail: String::new(),
             },
             facts: Vec::new(),
-            missing: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
             retry: Retry::default(),
+            relist: false,
             turn: 0,
         };
         probe.init(now);
@@ -125,7 +144,7 @@ impl NvmlProbe {
         let mut last: Option<NvmlError> = None;
         for library in &self.libraries {
             match Nvml::builder().lib_path(library).init() {
-                Ok(nvml) => return self.enumerate(Box::new(nvml)),
+                Ok(nvml) => return self.begin(Arc::new(nvml)),
                 // The next name may be another library; a driver that does not answer is the same.
                 Err(error @ (NvmlError::LibloadingError(_) | NvmlError::FailedToLoadSymbol(_))) => {
                     last = Some(error);
@@ -153,10 +172,11 @@ impl NvmlProbe {
         }
     }
 
-    /// Lists the GPUs, reads their facts, and notes which known ones are not there.
-    fn enumerate(&mut self, nvml: Box<Nvml>) -> State {
-        let count = match nvml.device_count() {
-            Ok(count) => count,
+    /// Lists the GPUs of a new initialisation, and listens to them.
+    fn begin(&mut self, nvml: Arc<Nvml>) -> State {
+        self.ledgers.clear();
+        let (present, absent) = match self.list(&nvml) {
+            Ok(listed) => listed,
             Err(error) => {
                 let (reason, absence) = driver_trouble(&error);
                 let detail = format!("NVML does not list its devices ({error})");
@@ -167,45 +187,96 @@ impl NvmlProbe {
                 };
             }
         };
-        let driver_version = nvml.sys_driver_version().ok();
-        let mut present = Vec::new();
-        let mut reason = (
-            GapReason::GpuLost,
-            "the driver no longer lists it".to_owned(),
-        );
-        for index in 0..count {
-            let found = nvml
-                .device_by_index(index)
-                .and_then(|gpu| Ok((gpu.uuid()?, gpu)));
-            match found {
-                Ok((uuid, gpu)) => {
-                    let uuid = GpuUuid(uuid);
-                    let facts = facts(uuid.clone(), index, &gpu, driver_version.clone());
-                    match self.facts.iter_mut().find(|known| known.uuid == uuid) {
-                        Some(known) => *known = facts,
-                        None => self.facts.push(facts),
-                    }
-                    present.push((index, uuid));
-                }
-                // It has no name to say; a known one that is missing below is this one.
-                Err(error) => {
-                    if let Trouble::Device(class) = trouble(&error) {
-                        reason = (class, error.to_string());
-                    }
-                    tracing::warn!(index, %error, "a GPU cannot be opened");
-                }
-            }
-        }
-        let absent = self
-            .facts
+        let whole: Vec<(u32, GpuUuid)> = present
             .iter()
-            .filter(|known| !present.iter().any(|(_, uuid)| *uuid == known.uuid))
-            .map(|known| (known.uuid.clone(), reason.clone()))
+            .filter(|place| place.instance.is_none())
+            .map(|place| (place.index, place.uuid.clone()))
             .collect();
+        let watch = if whole.is_empty() {
+            None
+        } else {
+            self.watch(&nvml, whole)
+        };
         State::Open {
+            watch,
             nvml,
             present,
             absent,
+        }
+    }
+
+    fn watch(&mut self, nvml: &Arc<Nvml>, gpus: Vec<(u32, GpuUuid)>) -> Option<Watch> {
+        let all: Vec<GpuUuid> = gpus.iter().map(|(_, uuid)| uuid.clone()).collect();
+        let (watch, cannot) = match Watch::start(nvml, gpus) {
+            Ok((watch, cannot)) => (Some(watch), cannot),
+            Err(error) => {
+                tracing::warn!(%error, "no thread to listen to GPUs: raise the limit on threads (ulimit -u)");
+                let deaf = |uuid| (uuid, Absence::Unreadable);
+                (None, all.into_iter().map(deaf).collect())
+            }
+        };
+        for (uuid, reason) in cannot {
+            let ledger = self.ledgers.entry(uuid).or_default();
+            ledger.never(TelemetryField::GpuErrors, reason);
+        }
+        watch
+    }
+
+    /// Lists what is there and notes which known ones are not.
+    fn list(
+        &mut self,
+        nvml: &Nvml,
+    ) -> Result<(Vec<Place>, BTreeMap<GpuUuid, (GapReason, String)>), NvmlError> {
+        let Listing {
+            devices,
+            instances,
+            lost,
+        } = listing::list(nvml, &self.facts)?;
+        let is_there = |uuid: &GpuUuid| devices.iter().any(|(place, _)| place.uuid == *uuid);
+        // An instance that its GPU does not list was taken down.
+        let gone: Vec<GpuFacts> = std::mem::take(&mut self.facts)
+            .into_iter()
+            .filter(|known| !is_there(&known.uuid))
+            .filter(|known| {
+                self.instances
+                    .get(&known.uuid)
+                    .is_none_or(|parent| !is_there(parent))
+            })
+            .collect();
+        let absent = gone
+            .iter()
+            .map(|known| (known.uuid.clone(), lost.clone()))
+            .collect();
+        self.instances.extend(instances);
+        let (present, facts): (Vec<Place>, Vec<GpuFacts>) = devices.into_iter().unzip();
+        self.facts = facts;
+        self.facts.extend(gone);
+        self.instances
+            .retain(|uuid, _| self.facts.iter().any(|known| known.uuid == *uuid));
+        self.ledgers
+            .retain(|uuid, _| self.facts.iter().any(|known| known.uuid == *uuid));
+        for place in present.iter().filter(|place| place.instance.is_some()) {
+            self.ledgers
+                .entry(place.uuid.clone())
+                .or_insert_with(Ledger::of_instance);
+        }
+        Ok((present, absent))
+    }
+
+    /// Lists again, without a new initialisation.
+    fn list_again(&mut self) {
+        self.relist = false;
+        let State::Open { nvml, .. } = &self.state else {
+            return;
+        };
+        let nvml = Arc::clone(nvml);
+        // A driver that does not answer is noticed by the reading that follows.
+        if let Ok(listed) = self.list(&nvml)
+            && let State::Open {
+                present, absent, ..
+            } = &mut self.state
+        {
+            (*present, *absent) = listed;
         }
     }
 
@@ -249,37 +320,28 @@ impl NvmlProbe {
     }
 
     /// One reading of all GPUs present; `Err` if the driver is gone.
-    fn read(&mut self) -> Result<GpuReadings, (GapReason, NvmlError)> {
+    fn read(&mut self, now: MonoNs) -> Result<GpuReadings, (GapReason, NvmlError)> {
         let mut readings = GpuReadings::default();
         let State::Open {
             nvml,
             present,
             absent,
+            ..
         } = &mut self.state
         else {
             return Ok(readings);
         };
-        for (index, uuid) in present.iter() {
-            let missing = self.missing.entry(uuid.clone()).or_default();
-            let sample = match nvml.device_by_index(*index) {
-                Ok(gpu) => Reader { gpu: &gpu, missing }.sample(uuid),
-                Err(error) => match trouble(&error) {
-                    Trouble::Driver(reason) => Err(Gone {
-                        driver: true,
-                        reason,
-                        error,
-                    }),
-                    Trouble::Device(reason) => Err(Gone {
-                        driver: false,
-                        reason,
-                        error,
-                    }),
-                    Trouble::Field(_) => Err(Gone {
-                        driver: false,
-                        reason: GapReason::DriverError,
-                        error,
-                    }),
-                },
+        for place in present.iter() {
+            let uuid = &place.uuid;
+            let ledger = self.ledgers.entry(uuid.clone()).or_default();
+            ledger.tick(now);
+            let sample = match place.open(nvml) {
+                Ok(gpu) => Reader { gpu: &gpu, ledger }.sample(uuid),
+                Err(error) if place.is_taken_down(&error) => {
+                    self.relist = true;
+                    continue;
+                }
+                Err(error) => Err(Gone::at_once(error)),
             };
             match sample {
                 Ok(sample) if sample.is_unmeasured() => {
@@ -293,8 +355,11 @@ impl NvmlProbe {
                     absent.insert(uuid.clone(), (gone.reason, gone.error.to_string()));
                 }
             }
+            if let Some(facts) = self.facts.iter_mut().find(|known| known.uuid == *uuid) {
+                facts.mps_active = ledger.mps_active.or(facts.mps_active);
+            }
         }
-        present.retain(|(_, uuid)| !absent.contains_key(uuid));
+        present.retain(|place| !absent.contains_key(&place.uuid));
         for (uuid, (reason, detail)) in absent.iter() {
             readings.away.push(Away {
                 source: Source::Gpu(uuid.clone()),
@@ -303,6 +368,28 @@ impl NvmlProbe {
             });
         }
         Ok(readings)
+    }
+
+    /// Errors that GPUs reported since the tick before.
+    fn errors(&mut self) -> Vec<GpuError> {
+        let State::Open {
+            watch: Some(watch), ..
+        } = &self.state
+        else {
+            return Vec::new();
+        };
+        let mut errors = Vec::new();
+        for told in watch.take() {
+            match told {
+                Told::Error(error) => errors.push(error),
+                Told::Deaf(uuid) => self
+                    .ledgers
+                    .entry(uuid)
+                    .or_default()
+                    .never(TelemetryField::GpuErrors, Absence::Unreadable),
+            }
+        }
+        errors
     }
 
     fn all_away(&self) -> GpuReadings {
@@ -322,8 +409,13 @@ impl NvmlProbe {
 
 impl GpuProbe for NvmlProbe {
     fn sample(&mut self, now: MonoNs) -> GpuReadings {
+        // First: initialising again forgets them.
+        let errors = self.errors();
         self.heal(now);
-        match self.read() {
+        if self.relist {
+            self.list_again();
+        }
+        let mut readings = match self.read(now) {
             Ok(readings) if matches!(self.state, State::Open { .. }) => {
                 if readings.away.is_empty() {
                     self.retry = Retry::default();
@@ -342,51 +434,14 @@ impl GpuProbe for NvmlProbe {
                 self.heal(now);
                 lost
             }
-        }
+        };
+        readings.errors = errors;
+        readings
     }
 
     fn sample_slow(&mut self, gpus: &mut [GpuSample]) {
-        let State::Open { nvml, present, .. } = &self.state else {
-            return;
-        };
-        if !self.pcie || present.is_empty() {
-            return;
-        }
-        self.turn = self.turn.wrapping_add(1);
-        let Some((index, uuid)) = present.get((self.turn / 2) % present.len()) else {
-            return;
-        };
-        let Some(sample) = gpus.iter_mut().find(|sample| sample.uuid == *uuid) else {
-            return;
-        };
-        let receive = self.turn.is_multiple_of(2);
-        let (field, counter) = if receive {
-            (TelemetryField::PcieRx, PcieUtilCounter::Receive)
-        } else {
-            (TelemetryField::PcieTx, PcieUtilCounter::Send)
-        };
-        let missing = self.missing.entry(uuid.clone()).or_default();
-        let rate = nvml
-            .device_by_index(*index)
-            .and_then(|gpu| gpu.pcie_throughput(counter));
-        // A lost device or driver is noticed, and told as such, by the next `sample`.
-        let rate = match rate {
-            Ok(kilobytes) => {
-                missing.remove(&field);
-                Some(u64::from(kilobytes).saturating_mul(1000))
-            }
-            Err(error) => {
-                if let Trouble::Field(absence) = trouble(&error) {
-                    missing.insert(field, absence);
-                }
-                None
-            }
-        };
-        if receive {
-            sample.pcie_rx_bytes_per_s = rate;
-        } else {
-            sample.pcie_tx_bytes_per_s = rate;
-        }
+        self.seldom(gpus);
+        self.traffic(gpus);
     }
 
     fn facts(&self) -> &[GpuFacts] {
@@ -423,7 +478,13 @@ impl GpuProbe for NvmlProbe {
 
 impl NvmlProbe {
     fn status_of(&self, uuid: &GpuUuid) -> ProbeStatus {
-        let mut missing = self.missing.get(uuid).cloned().unwrap_or_default();
+        let mut missing: BTreeMap<TelemetryField, Absence> = self
+            .ledgers
+            .get(uuid)
+            .into_iter()
+            .flat_map(Ledger::missing)
+            .map(|missing| (missing.field, missing.reason))
+            .collect();
         if !self.pcie {
             missing.insert(TelemetryField::PcieRx, Absence::Disabled);
             missing.insert(TelemetryField::PcieTx, Absence::Disabled);

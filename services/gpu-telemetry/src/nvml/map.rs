@@ -38,6 +38,15 @@ pub(super) fn trouble(error: &NvmlError) -> Trouble {
     }
 }
 
+/// What an error of a call means that may be missing or broken by itself: whether more than it is
+/// lost, the next call for a value that every device has will tell.
+pub(super) fn optional(error: &NvmlError) -> Absence {
+    match trouble(error) {
+        Trouble::Field(absence) => absence,
+        Trouble::Device(_) | Trouble::Driver(_) => Absence::Unreadable,
+    }
+}
+
 /// What an error of a call on NVML as a whole means.
 pub(super) fn driver_trouble(error: &NvmlError) -> (GapReason, Absence) {
     let reason = match trouble(error) {
@@ -134,6 +143,8 @@ mod tests {
         for (error, expected) in cases {
             assert_eq!(trouble(&error), expected, "{error}");
         }
+        assert_eq!(optional(&NvmlError::InvalidArg), Absence::Unreadable);
+        assert_eq!(optional(&NvmlError::FunctionNotFound), Absence::TooOld);
         assert_eq!(
             driver_trouble(&NvmlError::DriverNotLoaded),
             (GapReason::DriverReset, Absence::NoDriver)

@@ -88,6 +88,7 @@ pub(crate) fn gpu(uuid: &str, changes: &Value) -> Value {
             "memory_utilisation_percent": 40,
             "memory_total_bytes": 85_899_345_920_u64,
             "memory_used_bytes": 1_073_741_824,
+            "memory_reserved_bytes": 536_870_912,
             "power_milliwatts": 350_500,
             "power_limit_milliwatts": 700_000,
             "energy_millijoules": [1_000, 36_000, 71_000],
@@ -97,13 +98,23 @@ pub(crate) fn gpu(uuid: &str, changes: &Value) -> Value {
             "throttle_bits": 0,
             "pcie_rx_kb_per_s": 100,
             "pcie_tx_kb_per_s": 50,
-            "temperature_celsius": 61
+            "temperature_celsius": 61,
+            "slowdown_celsius": 87,
+            "ecc_mode": 1,
+            "ecc_corrected": 3,
+            "ecc_uncorrected": 0,
+            "mig_mode": 0,
+            "event_types": 8
         },
         "compute": [{"pid": 42, "memory_bytes": 1_048_576}, {"pid": 7}],
-        "graphics": [{"pid": 9, "memory_bytes": 5}]
+        "graphics": [{"pid": 9, "memory_bytes": 5}],
+        "mps": [],
+        "process_utilisation": [
+            {"pid": 42, "timestamp": 1, "sm_percent": 99, "memory_percent": 99}
+        ]
     });
     for (key, value) in changes.as_object().unwrap() {
-        if gpu.get(key).is_some() || key == "state" {
+        if gpu.get(key).is_some() || ["state", "mig", "xids"].contains(&key.as_str()) {
             gpu[key] = value.clone();
         } else {
             gpu["fields"][key] = value.clone();
@@ -113,5 +124,11 @@ pub(crate) fn gpu(uuid: &str, changes: &Value) -> Value {
 }
 
 pub(crate) fn script(generation: u64, gpus: &[Value]) -> Value {
-    json!({ "driver_version": "570.00", "generation": generation, "gpus": gpus })
+    json!({
+        "driver_version": "570.00",
+        "library_version": "12.570.00",
+        "cuda_version": 12_080,
+        "generation": generation,
+        "gpus": gpus,
+    })
 }

@@ -13,4 +13,6 @@ mod bus;
 mod fake;
 mod host;
 mod nvml;
+mod nvml_fields;
+mod nvml_trouble;
 mod service;

@@ -11,23 +11,23 @@ use serde_json::json;
 
 use crate::fake::{FakeDriver, gpu, script};
 
-const TICK: u64 = 100_000_000;
+pub(crate) const TICK: u64 = 100_000_000;
 
 /// Calls a probe as the sampler does.
-struct Ticks {
-    probe: NvmlProbe,
-    now: u64,
+pub(crate) struct Ticks {
+    pub(crate) probe: NvmlProbe,
+    pub(crate) now: u64,
 }
 
 impl Ticks {
-    fn of(driver: &FakeDriver) -> Self {
+    pub(crate) fn of(driver: &FakeDriver) -> Self {
         Self {
             probe: NvmlProbe::open(Some(driver.library()), true, MonoNs(1)),
             now: 1,
         }
     }
 
-    fn next(&mut self) -> GpuReadings {
+    pub(crate) fn next(&mut self) -> GpuReadings {
         self.now += TICK;
         let mut readings = self.probe.sample(MonoNs(self.now));
         self.probe.sample_slow(&mut readings.gpus);
@@ -35,7 +35,7 @@ impl Ticks {
     }
 
     /// Ticks until `wanted`, for 40 s at most: longer than the longest pause between two tries.
-    fn until(&mut self, wanted: impl Fn(&GpuReadings) -> bool) -> GpuReadings {
+    pub(crate) fn until(&mut self, wanted: impl Fn(&GpuReadings) -> bool) -> GpuReadings {
         let mut readings = self.next();
         for _ in 0..400 {
             if wanted(&readings) {
@@ -46,7 +46,7 @@ impl Ticks {
         panic!("never came: {readings:?}");
     }
 
-    fn missing(&self, position: usize) -> Vec<MissingField> {
+    pub(crate) fn missing(&self, position: usize) -> Vec<MissingField> {
         match &self.probe.status()[position].state {
             ProbeState::Measured { missing } => missing.clone(),
             ProbeState::NotMeasured { detail, .. } => panic!("{detail}"),
@@ -54,7 +54,7 @@ impl Ticks {
     }
 }
 
-fn uuid(name: &str) -> GpuUuid {
+pub(crate) fn uuid(name: &str) -> GpuUuid {
     GpuUuid(name.to_owned())
 }
 

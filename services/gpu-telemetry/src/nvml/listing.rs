@@ -1,0 +1,120 @@
+//! What is there: GPUs, and the instances of those in MIG mode.
+
+use chimera_domain::telemetry::{GapReason, GpuFacts, GpuUuid};
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
+
+use super::device::{Versions, facts, instance_facts};
+use super::map::{Trouble, trouble};
+
+/// Most instances of one GPU: a bound, far above the seven of today's products.
+const MAX_INSTANCES: u32 = 64;
+
+/// Where a device is found, and who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) index: u32,
+    /// Of which MIG instance, if of one.
+    pub(super) instance: Option<u32>,
+    pub(super) uuid: GpuUuid,
+}
+
+impl Place {
+    pub(super) fn open<'nvml>(&self, nvml: &'nvml Nvml) -> Result<Device<'nvml>, NvmlError> {
+        let gpu = nvml.device_by_index(self.index)?;
+        match self.instance {
+            None => Ok(gpu),
+            Some(instance) => gpu.mig_device_by_index(instance),
+        }
+    }
+
+    /// Whether `error` of [`Self::open`] says that somebody took the instance down.
+    pub(super) fn is_taken_down(&self, error: &NvmlError) -> bool {
+        self.instance.is_some()
+            && matches!(
+                error,
+                NvmlError::NotFound | NvmlError::NotSupported | NvmlError::InvalidArg
+            )
+    }
+}
+
+/// What NVML lists.
+pub(super) struct Listing {
+    /// By index; the instances of a GPU follow it.
+    pub(super) devices: Vec<(Place, GpuFacts)>,
+    /// Each instance and the GPU that it is part of.
+    pub(super) instances: Vec<(GpuUuid, GpuUuid)>,
+    /// Why a known GPU may not be listed.
+    pub(super) lost: (GapReason, String),
+}
+
+/// Lists everything.
+///
+/// # Errors
+/// If NVML does not even say how many GPUs there are.
+pub(super) fn list(nvml: &Nvml, known: &[GpuFacts]) -> Result<Listing, NvmlError> {
+    let count = nvml.device_count()?;
+    let versions = Versions::read(nvml);
+    let mut listing = Listing {
+        devices: Vec::new(),
+        instances: Vec::new(),
+        lost: (
+            GapReason::GpuLost,
+            "the driver no longer lists it".to_owned(),
+        ),
+    };
+    for index in 0..count {
+        let found = nvml
+            .device_by_index(index)
+            .and_then(|gpu| Ok((gpu.uuid()?, gpu)));
+        let (uuid, gpu) = match found {
+            Ok((uuid, gpu)) => (GpuUuid(uuid), gpu),
+            // It has no name to say; a known one that is not listed is this one.
+            Err(error) => {
+                if let Trouble::Device(class) = trouble(&error) {
+                    listing.lost = (class, error.to_string());
+                }
+                tracing::warn!(index, %error, "a GPU cannot be opened");
+                continue;
+            }
+        };
+        let before = known.iter().find(|known| known.uuid == uuid);
+        let of_gpu = facts(uuid.clone(), index, &gpu, &versions, before);
+        let mig_enabled = of_gpu.mig_enabled;
+        let whole = Place {
+            index,
+            instance: None,
+            uuid: uuid.clone(),
+        };
+        listing.devices.push((whole, of_gpu));
+        for (number, instance, device) in instances(&gpu, mig_enabled) {
+            let facts = instance_facts(instance.clone(), index, &device, &versions);
+            listing.instances.push((instance.clone(), uuid.clone()));
+            let place = Place {
+                index,
+                instance: Some(number),
+                uuid: instance,
+            };
+            listing.devices.push((place, facts));
+        }
+    }
+    Ok(listing)
+}
+
+/// The instances of a GPU: number, identity, device. None if it is not in MIG mode.
+pub(super) fn instances<'nvml>(
+    gpu: &Device<'nvml>,
+    mig_enabled: Option<bool>,
+) -> Vec<(u32, GpuUuid, Device<'nvml>)> {
+    if mig_enabled != Some(true) {
+        return Vec::new();
+    }
+    let most = gpu.mig_device_count().unwrap_or(0).min(MAX_INSTANCES);
+    // Numbers may have holes.
+    (0..most)
+        .filter_map(|number| {
+            let device = gpu.mig_device_by_index(number).ok()?;
+            Some((number, GpuUuid(device.uuid().ok()?), device))
+        })
+        .collect()
+}
