@@ -15,6 +15,7 @@ use clap_complete::Shell;
 mod bench;
 mod history;
 mod judge;
+mod plan;
 mod study;
 mod up;
 
@@ -22,6 +23,7 @@ pub use bench::{BenchArgs, FlagArgs};
 pub use history::{HistoryArgs, HistoryCommand, ListArgs, PruneArgs};
 pub(crate) use judge::options;
 pub use judge::{CompareArgs, GateArgs};
+pub use plan::{Contexts, Counts, PlanArgs, Size};
 pub use study::{AdviseArgs, ImportArgs, ImportLayout, PlaybookFormat, Tr110Args};
 pub use up::UpArgs;
 
@@ -98,6 +100,8 @@ pub enum Command {
     Gate(GateArgs),
     /// Measure one engine instance quickly, without any service
     Probe(ProbeArgs),
+    /// Say how many agents fit on a GPU, from the model's file, before anything is started
+    Plan(PlanArgs),
     /// Say what this machine lacks for `chimera bench`, and how to get it
     Doctor(DoctorArgs),
     /// Write a completion script for a shell

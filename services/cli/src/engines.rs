@@ -346,21 +346,25 @@ fn reachable(url: &Url) -> bool {
 
 /// Ollama keeps a manifest per model, so that its models can be known without starting it.
 fn has_ollama_manifest(model: &str) -> bool {
+    ollama_manifest(model).is_some_and(|(_, manifest)| manifest.is_file())
+}
+
+/// Ollama's folder of models, and where in it the manifest of this one is. `None`: there is no home.
+pub(crate) fn ollama_manifest(model: &str) -> Option<(PathBuf, PathBuf)> {
     let models = env("OLLAMA_MODELS")
         .map(PathBuf::from)
-        .or_else(|| env("HOME").map(|home| Path::new(&home).join(".ollama/models")));
-    let Some(models) = models else { return false };
+        .or_else(|| env("HOME").map(|home| Path::new(&home).join(".ollama/models")))?;
     let (name, tag) = model.split_once(':').unwrap_or((model, "latest"));
     let path = if name.contains('/') {
         name.to_owned()
     } else {
         format!("library/{name}")
     };
-    models
+    let manifest = models
         .join("manifests/registry.ollama.ai")
         .join(path)
-        .join(tag)
-        .is_file()
+        .join(tag);
+    Some((models, manifest))
 }
 
 /// llama.cpp's server with a GGUF file.

@@ -11,7 +11,8 @@
 //!   thresholds.
 //! - `import`: what another tool measured. `advise`: which configuration to take.
 //! - `spec_file`: a spec, read and checked.
-//! - `probe`: one instance, quickly. `doctor`: what this machine lacks.
+//! - `plan`: how many agents fit on a GPU. `probe`: one instance, quickly. `doctor`: what this machine
+//!   lacks.
 
 mod advise;
 pub mod args;
@@ -24,6 +25,7 @@ mod import;
 mod job;
 mod judge;
 mod output;
+mod plan;
 mod probe;
 mod progress;
 mod proof;
@@ -83,6 +85,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Compare(args) => judge::compare_reports(args, json),
         Command::Gate(args) => judge::gate(args, json),
         Command::Probe(args) => block_on(Threads::One, &quiet, probe::run(args, json)),
+        Command::Plan(args) => block_on(Threads::One, &quiet, plan::run(args, json)),
         Command::Doctor(_) => block_on(Threads::One, &quiet, doctor::run(json)),
         Command::Completions(args) => {
             let mut script = Vec::new();

@@ -11,6 +11,7 @@ mod dry_run;
 mod history;
 mod imports;
 mod judge;
+mod plan;
 mod probe;
 mod servers;
 mod support;
