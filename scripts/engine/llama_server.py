@@ -2,7 +2,8 @@
 
 usage: llama-server --model FILE [--host ADDR] [--port N] [--ctx-size N] [--threads N]
                     [--threads-batch N] [--parallel N] [--batch-size N]
-                    [--n-gpu-layers N] [--alias NAME] [--metrics] [--outlive-parent]
+                    [--n-gpu-layers N] [--alias NAME] [--metrics] [--verbosity N]
+                    [--outlive-parent]
        llama-server --version
 
 The flags are a subset of the real llama-server's and mean the same; any other flag
@@ -86,6 +87,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-ngl", "--n-gpu-layers", type=whole(0, 1 << 16), default=0, help="layers on the GPU (0)")
     parser.add_argument("-a", "--alias", help="the model's name in answers (the file's path)")
     parser.add_argument("--metrics", action="store_true", help="serve /metrics")
+    parser.add_argument("-lv", "--verbosity", type=whole(0, 5), help="how much to log; 4 tells every buffer's size")
     parser.add_argument("--outlive-parent", action="store_true", help="go on when the starting process is gone")
     return parser.parse_args()
 
@@ -163,6 +165,8 @@ def main() -> int:
     if options.alias:
         params.model_alias = {options.alias}
     params.endpoint_metrics = options.metrics
+    if options.verbosity is not None:
+        params.verbosity = options.verbosity
     params.ui = False
     # Browsers have no business here: no page of another origin may read the answers.
     params.cors_origins = f"http://{options.host}"
