@@ -100,6 +100,10 @@ pub struct PinFacts {
     pub model_digest: Option<String>,
     /// Context length that the loaded model has, in tokens, per slot.
     pub context_length: Option<u32>,
+    /// Context length that the model was trained with, tokens. More is memory without a use: Ollama
+    /// loads no more, whatever is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_context: Option<u32>,
     /// Requests served at once.
     pub parallel_slots: Option<u32>,
     /// Layers that the model has.

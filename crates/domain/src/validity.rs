@@ -7,7 +7,8 @@
 //! A leg is valid when the coordinator closed it as valid and, for every planned agent: the stream is
 //! complete and agrees with its hash; the options at its begin are the planned ones; the instance was
 //! looked at before and after and is the same one, loaded alike; it finished without failure; every
-//! request succeeded, brought content, fits the context and made the engine load nothing; and the
+//! request succeeded, brought content, fits the context and made the engine load nothing; no reading of
+//! the engine's state in between shows another client, or the model gone or loaded otherwise; and the
 //! agents released together started within the plan's limit. A run is valid when its together leg
 //! and every solo leg planned for it are, and both legs of an agent did the same steps on the same
 //! model.
@@ -19,6 +20,7 @@ mod findings;
 mod leg;
 mod reload;
 mod run;
+mod watch;
 
 pub use findings::Refusal;
 pub use leg::{StartSkew, ValidAgent, ValidLeg, check_leg, start_skew};

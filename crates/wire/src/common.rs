@@ -200,6 +200,7 @@ impl From<&PinFacts> for pb::PinFacts {
             pid: v.pid,
             instance_epoch: v.instance_epoch.clone(),
             warm_load_ns: v.warm_load_ns,
+            train_context: v.train_context,
         }
     }
 }
@@ -222,6 +223,7 @@ impl TryFrom<pb::PinFacts> for PinFacts {
             pid: v.pid,
             instance_epoch: v.instance_epoch,
             warm_load_ns: v.warm_load_ns,
+            train_context: v.train_context,
         })
     }
 }

@@ -105,6 +105,12 @@ pub(crate) fn check(
     };
     let asked = agent.options.num_ctx;
     match (agent.engine, facts.context_length) {
+        (EngineKind::Ollama, Some(has)) if has < asked && facts.train_context == Some(has) => {
+            return not_ready(format!(
+                "num_ctx {asked} is more than the {has} tokens that the model was trained with, and \
+                 Ollama loads no more: the setting does nothing beyond; ask for at most {has}"
+            ));
+        }
         (EngineKind::Ollama, Some(has)) if has != asked => {
             return not_ready(format!(
                 "the model is loaded with a context of {has} tokens, not {asked}: another client \
@@ -194,6 +200,21 @@ mod tests {
             check(&openai, PINNED, &facts(None, None, None), false).is_ok(),
             "the engine can't say"
         );
+    }
+
+    #[test]
+    fn a_context_beyond_the_training_is_told_from_one_that_was_cut() {
+        let asked = agent(EngineKind::Ollama);
+        let trained = |context, train_context| PinFacts {
+            train_context,
+            ..facts(Some(context), None, None)
+        };
+        let why = |facts: &PinFacts| check(&asked, PINNED, facts, false).unwrap_err().detail;
+        let beyond = why(&trained(512, Some(512)));
+        assert!(beyond.contains("ask for at most 512"), "{beyond}");
+        let cut = why(&trained(512, Some(32_768)));
+        assert!(cut.contains("another client"), "{cut}");
+        assert!(check(&asked, PINNED, &trained(1024, Some(512)), false).is_ok());
     }
 
     #[test]

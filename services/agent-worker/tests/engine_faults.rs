@@ -344,6 +344,7 @@ async fn the_pin_is_what_the_engine_says() {
     let before = client.pin_facts().await.unwrap();
     assert_eq!(before.model, None, "not loaded yet");
     assert_eq!(before.model_layers, Some(18));
+    assert_eq!(before.train_context, Some(32_768));
     let warm = client
         .warm(
             RequestId::try_new("warm").unwrap(),
@@ -374,6 +375,7 @@ async fn a_llama_cpp_pin_tells_slots_and_context() {
     assert_eq!(facts.product.as_deref(), Some("llama.cpp"));
     assert_eq!(facts.parallel_slots, Some(2));
     assert_eq!(facts.context_length, Some(4096));
+    assert_eq!(facts.train_context, Some(32_768));
     assert_eq!(facts.size_bytes, Some(300 << 20));
     assert_eq!(facts.size_vram_bytes, None, "llama.cpp does not say");
 }

@@ -4,6 +4,7 @@
 //! occasion for is absent. Rules look at valid runs only.
 
 mod imported;
+mod no_op;
 mod speedup;
 
 use schemars::JsonSchema;
@@ -84,7 +85,8 @@ pub fn findings(report: &Report) -> Vec<Finding> {
         same_configuration(report),
         imported::reload_like(report),
         imported::zeroed_requests(report),
-        no_op_layers(report),
+        no_op::layers(report),
+        no_op::context(report),
         imported::signs(report),
         imported::not_completed(report),
     ]
@@ -185,57 +187,4 @@ pub(crate) fn p_text(p: f64) -> String {
     } else {
         format!("{p:.3}")
     }
-}
-
-/// Settings of `num_gpu` above the layers that the model has: one is as good as another.
-fn no_op_layers(report: &Report) -> Option<Finding> {
-    let asked: std::collections::BTreeSet<u32> = report
-        .tests
-        .iter()
-        .flat_map(|test| &test.agents)
-        .filter_map(|agent| agent.options.num_gpu)
-        .collect();
-    let largest = *asked.iter().next_back()?;
-    let list = |values: &mut dyn Iterator<Item = &u32>| {
-        values.map(u32::to_string).collect::<Vec<_>>().join(", ")
-    };
-    let layers: std::collections::BTreeSet<u32> = report
-        .environment
-        .instances
-        .iter()
-        .filter_map(|instance| instance.facts.model_layers)
-        .collect();
-    let Some(known) = layers.iter().next_back().copied() else {
-        if report.source.is_none() && asked.len() < 2 {
-            return None;
-        }
-        return Some(Finding::new(
-            "no_op_layers",
-            format!(
-                "num_gpu was asked as {}. How many layers the model has is not known from these data, so \
-                 whether these settings differ in anything is not known either: every value from the \
-                 number of layers on places the same layers.",
-                list(&mut asked.iter())
-            ),
-            Vec::new(),
-        ));
-    };
-    if largest <= known {
-        return None;
-    }
-    let above: Vec<&u32> = asked.iter().filter(|asked| **asked > known).collect();
-    Some(Finding::new(
-        "no_op_layers",
-        format!(
-            "num_gpu was asked as {}, which is more than the {known} layers of the model: these settings \
-             place the same layers and differ in nothing but that changing them loads the model again.",
-            list(&mut above.iter().copied())
-        ),
-        vec![Evidence {
-            what: "layers of the model".to_owned(),
-            place: None,
-            value: f64::from(known),
-            provenance: Provenance::Measured,
-        }],
-    ))
 }

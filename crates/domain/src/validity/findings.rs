@@ -1,6 +1,7 @@
 //! What can be held against one agent, and in which order.
 
 use super::reload::AtWork;
+use super::watch::against_watch;
 use crate::control::{Invalid, InvalidReason};
 use crate::event::{AgentFailure, PinFacts, RequestErrorKind, RequestRecord};
 use crate::plan::PlannedAgent;
@@ -82,12 +83,13 @@ pub(super) fn invalid(reason: InvalidReason, detail: String) -> Invalid {
 /// Everything to be said against one agent of a leg.
 ///
 /// `digest` is what the plan wants the model's to be, if it wants one; `others` is what its instance
-/// did for other agents.
+/// did for other agents, `ours` how many agents of the leg are on it.
 pub(super) fn against(
     agent: &PlannedAgent,
     timeline: &AgentTimeline<'_>,
     digest: Option<&str>,
     others: &AtWork,
+    ours: u32,
 ) -> Vec<Invalid> {
     let who = &agent.id;
     let mut found = Vec::new();
@@ -103,6 +105,7 @@ pub(super) fn against(
         ));
     }
     found.extend(against_pin(who.as_str(), timeline));
+    found.extend(against_watch(who.as_str(), timeline, ours));
     if let (Some(wanted), Some(pin)) = (digest, timeline.pin_before)
         && pin.facts.model_digest.as_deref() != Some(wanted)
     {
@@ -197,13 +200,27 @@ fn pin_changes(before: &PinFacts, after: &PinFacts) -> Vec<String> {
         differs("version", &before.version, &after.version),
         differs("model", &before.model, &after.model),
         differs("digest", &before.model_digest, &after.model_digest),
-        differs("context", &before.context_length, &after.context_length),
+        differs("context", &before.context_length, &after.context_length).map(|change| {
+            named(
+                change,
+                before.context_length > after.context_length,
+                "it was cut",
+            )
+        }),
         differs("slots", &before.parallel_slots, &after.parallel_slots),
         differs(
             "bytes in VRAM",
             &before.size_vram_bytes,
             &after.size_vram_bytes,
-        ),
+        )
+        .map(|change| {
+            let fell = before.size_vram_bytes > after.size_vram_bytes;
+            named(
+                change,
+                fell && after.model.is_some(),
+                "layers fell to the CPU",
+            )
+        }),
         differs("pid", &before.pid, &after.pid),
         differs(
             "process start",
@@ -214,6 +231,15 @@ fn pin_changes(before: &PinFacts, after: &PinFacts) -> Vec<String> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// A change with what it means, where that is so.
+fn named(change: String, is_so: bool, meaning: &str) -> String {
+    if is_so {
+        format!("{change} ({meaning})")
+    } else {
+        change
+    }
 }
 
 /// What an agent's two legs must have in common for a ratio of their times to mean anything.

@@ -175,6 +175,12 @@ pub fn check_leg<'a>(
     let mut found = Vec::new();
     let mut agents = Vec::new();
     let timebase = Timebase::of(log.members);
+    // Pinned, each has an instance of its own; sharing, all agents of a test are on one.
+    let ours = match test.topology {
+        Topology::Pinned => 1,
+        Topology::Shared { .. } => planned_agents(test, &log.leg.kind).count(),
+    };
+    let ours = u32::try_from(ours).unwrap_or(u32::MAX);
     for planned in planned_agents(test, &log.leg.kind) {
         let who = &planned.id;
         let Some(timeline) = timelines.get(who) else {
@@ -186,7 +192,7 @@ pub fn check_leg<'a>(
         };
         let digest = plan.model_digests.get(&planned.model).map(String::as_str);
         let others = others_at_work(test, who, timelines);
-        let against = against(planned, timeline, digest, &others);
+        let against = against(planned, timeline, digest, &others, ours);
         let clean = against.is_empty();
         found.extend(against);
         let member = log.members.iter().find(|member| member.agent == *who);

@@ -27,6 +27,8 @@ fn sample(tick: u64) -> Sample {
     let process = |pid, bytes| GpuProcess {
         pid,
         memory_used_bytes: Some(bytes),
+        utilisation: None,
+        memory_utilisation: None,
         kind: GpuProcessKind::Compute,
     };
     Sample {
@@ -59,10 +61,17 @@ fn telemetry(world: &World, lost: impl Fn(u64) -> bool) -> Vec<TelemetryBatch> {
             memory_total_bytes: Some(8 * GIB),
             power_limit_watts: None,
             sm_clock_max_mhz: None,
+            library_version: None,
+            cuda_version: None,
+            mig_enabled: None,
+            mps_active: None,
+            ecc_enabled: None,
+            slowdown_celsius: None,
         }],
         probes: Vec::new(),
         samples: ticks.filter(|tick| !lost(*tick)).map(sample).collect(),
         gaps: Vec::new(),
+        gpu_errors: Vec::new(),
     }]
 }
 

@@ -1,7 +1,10 @@
 //! What must keep a run out of every average.
 
-use chimera_domain::control::{InvalidReason, LegVerdict};
-use chimera_domain::event::{AgentFailure, AgentRecord, PinMoment, RequestError, RequestErrorKind};
+use chimera_domain::control::{ControlRecord, InvalidReason, LegVerdict};
+use chimera_domain::event::{
+    AgentFailure, AgentRecord, EngineState, EngineWatch, PinMoment, RequestError, RequestErrorKind,
+    ResidentModel,
+};
 use chimera_domain::ids::AgentKey;
 use chimera_domain::plan::{LegKind, Topology};
 use chimera_domain::report::{Input, Integrity, Report, build, build_counted};
@@ -275,6 +278,177 @@ fn an_instance_that_changed() {
         detail.contains("context Some(8192) -> Some(4096)") && detail.contains("pid"),
         "{detail}"
     );
+}
+
+#[test]
+fn an_instance_whose_layers_fell_or_whose_context_was_cut_is_named_so() {
+    let mut world = world();
+    world.change(&together(1), "a", |record| {
+        if let AgentRecord::Pin(pin) = record {
+            let after = pin.moment == PinMoment::After;
+            pin.facts.size_vram_bytes = Some(if after { 40 } else { 100 });
+            pin.facts.context_length = Some(if after { 2048 } else { 8192 });
+        }
+    });
+    let detail = refused(&world.report(), InvalidReason::PinChanged);
+    assert!(detail.contains("layers fell to the CPU"), "{detail}");
+    assert!(detail.contains("it was cut"), "{detail}");
+}
+
+/// Run 1, with one reading of a's engine `ms` after a's start, in place of the text it wrote.
+fn with_state(ms: u64, state: impl Fn(&mut EngineState)) -> World {
+    let mut world = world();
+    let mut started = MonoNs(0);
+    world.change(&together(1), "a", |record| match record {
+        AgentRecord::Started(start) => started = start.actual,
+        AgentRecord::Pin(pin) => {
+            pin.facts.size_bytes = Some(100);
+            pin.facts.size_vram_bytes = Some(100);
+        }
+        AgentRecord::Output(_) => {
+            let mut reading = EngineState {
+                at: started.plus(ms * MS),
+                ..EngineState::default()
+            };
+            state(&mut reading);
+            *record = AgentRecord::Engine(EngineWatch {
+                states: vec![reading],
+                missed: 0,
+            });
+        }
+        _ => {}
+    });
+    world
+}
+
+#[test]
+fn another_client_on_the_instance_is_seen_by_its_requests() {
+    let seen = |running, waiting, ms| {
+        with_state(ms, |state| {
+            state.requests_running = running;
+            state.requests_waiting = waiting;
+        })
+        .report()
+    };
+    let detail = refused(&seen(Some(2), Some(0), 100), InvalidReason::PinChanged);
+    assert!(
+        detail.contains("another client") && detail.contains("2 requests at once 100 ms after"),
+        "{detail}"
+    );
+    refused(&seen(Some(1), Some(1), 100), InvalidReason::PinChanged);
+    for (running, waiting, ms) in [
+        (Some(1), Some(0), 100),
+        (Some(0), Some(0), 100),
+        (None, Some(7), 100),
+        (None, None, 100),
+        (Some(2), Some(0), 900_000),
+    ] {
+        let report = seen(running, waiting, ms);
+        let run = &report.tests[0].runs[0];
+        assert!(run.valid, "{running:?} {waiting:?} {ms}: {:?}", run.invalid);
+    }
+}
+
+#[test]
+fn agents_that_share_an_instance_are_no_strangers_to_each_other() {
+    let mut test = planned_test(1, &["a", "b"], 2);
+    test.topology = Topology::Shared { slots: 1 };
+    let mut world = World::new(vec![test]);
+    for run in 1..=2 {
+        world.run(1, run, &[pace(), pace()], &[pace(), pace()]);
+    }
+    world.close();
+    let mut seen = |leg: &chimera_domain::ids::RunId, running, waiting| {
+        let mut started = MonoNs(0);
+        world.change(leg, "a", |record| match record {
+            AgentRecord::Started(start) => started = start.actual,
+            AgentRecord::Output(_) | AgentRecord::Engine(_) => {
+                *record = AgentRecord::Engine(EngineWatch {
+                    states: vec![EngineState {
+                        at: started.plus(MS),
+                        requests_running: Some(running),
+                        requests_waiting: Some(waiting),
+                        ..EngineState::default()
+                    }],
+                    missed: 0,
+                });
+            }
+            _ => {}
+        });
+        world.report().tests[0].runs[0].valid
+    };
+    assert!(seen(&together(1), 1, 1), "both are ours");
+    assert!(!seen(&together(1), 1, 2), "a third is not");
+    assert!(seen(&together(1), 1, 1));
+    assert!(!seen(&solo(1, "a"), 1, 1), "alone, a second is not");
+}
+
+#[test]
+fn a_model_that_was_gone_or_loaded_otherwise_in_between_is_named() {
+    let model = ResidentModel {
+        model: "gemma3:270m".to_owned(),
+        size_bytes: Some(100),
+        size_vram_bytes: Some(100),
+        context_length: Some(8192),
+    };
+    let seen = |resident: Vec<ResidentModel>| {
+        with_state(100, |state| state.resident = Some(resident.clone())).report()
+    };
+    let other = ResidentModel {
+        model: "another".to_owned(),
+        ..model.clone()
+    };
+    assert!(seen(vec![other.clone(), model.clone()]).tests[0].runs[0].valid);
+    for resident in [vec![], vec![other]] {
+        let detail = refused(&seen(resident), InvalidReason::Reload);
+        assert!(
+            detail.contains("was not in the engine's memory"),
+            "{detail}"
+        );
+    }
+    let fell = ResidentModel {
+        size_vram_bytes: Some(60),
+        ..model.clone()
+    };
+    let detail = refused(&seen(vec![fell]), InvalidReason::PinChanged);
+    assert!(
+        detail.contains("layers fell to the CPU: 60 bytes"),
+        "{detail}"
+    );
+    let context = |tokens| ResidentModel {
+        context_length: Some(tokens),
+        ..model.clone()
+    };
+    let detail = refused(&seen(vec![context(4096)]), InvalidReason::PinChanged);
+    assert!(
+        detail.contains("the context was cut: 4096 tokens"),
+        "{detail}"
+    );
+    let detail = refused(&seen(vec![context(16_384)]), InvalidReason::Reload);
+    assert!(detail.contains("a reload with another context"), "{detail}");
+}
+
+#[test]
+fn a_context_beyond_the_model_s_training_is_found() {
+    let finding = |trained| {
+        let mut world = world();
+        for event in &mut world.control {
+            if let ControlRecord::Ready { pin, .. } = &mut event.record {
+                pin.train_context = Some(trained);
+            }
+        }
+        let findings = world.report().findings;
+        findings.into_iter().find(|f| f.id == "no_op_context")
+    };
+    let asked = world().test(1).agents[0].options.num_ctx;
+    let found = finding(asked - 1).unwrap();
+    assert!(
+        found.sentence.contains(&format!("{asked} for")),
+        "{}",
+        found.sentence
+    );
+    assert!((found.evidence[0].value - f64::from(asked - 1)).abs() < 0.5);
+    assert_eq!(finding(asked), None, "as much as it was trained with");
 }
 
 #[test]

@@ -408,6 +408,7 @@ fn pin(scenario: &Scenario, conditions: &Conditions, ran: &Ran<'_>, dice: &mut D
         pid: Some(FIRST_SERVER + port),
         instance_epoch: Some("1".to_owned()),
         warm_load_ns: ollama.then(|| whole(warm)),
+        train_context: None,
     }
 }
 

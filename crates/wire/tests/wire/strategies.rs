@@ -110,6 +110,7 @@ pub(crate) fn pin() -> impl Strategy<Value = PinFacts> {
         of(any::<u64>()),
         of(any::<u64>()),
         of(any::<u32>()),
+        of(any::<u32>()),
     );
     (named, counted).prop_map(|(named, counted)| PinFacts {
         url: named.0,
@@ -120,6 +121,7 @@ pub(crate) fn pin() -> impl Strategy<Value = PinFacts> {
         model_digest: named.5,
         instance_epoch: named.6,
         warm_load_ns: None,
+        train_context: counted.6,
         context_length: counted.0,
         parallel_slots: counted.1,
         model_layers: counted.2,

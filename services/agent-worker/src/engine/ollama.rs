@@ -148,7 +148,8 @@ impl Api {
             engine: Some(EngineKind::Ollama),
             product: Some("ollama".to_owned()),
             version: Some(version.version),
-            model_layers: show.layers(),
+            model_layers: show.figure("block_count"),
+            train_context: show.figure("context_length"),
             ..PinFacts::default()
         };
         if let Some(model) = found {
@@ -208,17 +209,19 @@ struct Show {
 }
 
 impl Show {
-    /// `<architecture>.block_count`, the number of repeating layers. A model with a vision part has
-    /// a second such key, hence the look at the architecture first.
-    fn layers(&self) -> Option<u32> {
+    /// `<architecture>.<what>` (`block_count`, the number of repeating layers; `context_length`, the
+    /// context of the training). A model with a vision part has a second such key, hence the look at
+    /// the architecture first.
+    fn figure(&self, what: &str) -> Option<u32> {
         let info = self.model_info.as_ref()?;
         let by_architecture = info
             .get("general.architecture")
             .and_then(serde_json::Value::as_str)
-            .and_then(|name| info.get(&format!("{name}.block_count")));
+            .and_then(|name| info.get(&format!("{name}.{what}")));
+        let ending = format!(".{what}");
         let value = by_architecture.or_else(|| {
             info.iter()
-                .find(|(k, _)| k.ends_with(".block_count"))
+                .find(|(k, _)| k.ends_with(&ending))
                 .map(|(_, v)| v)
         })?;
         u32::try_from(value.as_u64()?).ok()

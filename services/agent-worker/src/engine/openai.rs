@@ -132,6 +132,7 @@ impl Api {
             model: Some(model.id.clone()),
             context_length: count(model.max_model_len),
             size_bytes: model.meta.as_ref().and_then(|m| nanos(m.size)),
+            train_context: model.meta.as_ref().and_then(|m| count(m.n_ctx_train)),
             ..PinFacts::default()
         };
         match model.owned_by.as_deref() {
@@ -204,6 +205,7 @@ impl Model {
 #[derive(Deserialize)]
 struct Meta {
     size: Option<i64>,
+    n_ctx_train: Option<i64>,
 }
 
 #[derive(Deserialize)]
