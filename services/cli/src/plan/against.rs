@@ -117,7 +117,8 @@ fn peaks(telemetry: &[TelemetryBatch]) -> BTreeMap<u32, u64> {
     peaks
 }
 
-fn of_pin(
+/// What of a pin a plan predicts; `peak` is what the driver saw its process hold.
+pub(super) fn of_pin(
     pin: &PinFacts,
     asked: &EngineOptions,
     peak: Option<u64>,
@@ -161,8 +162,8 @@ fn of_pin(
                 pin.size_bytes,
             ),
             (What::Process, "NVML", plan.device_total(), peak),
-            (What::LoadedOnGpu, "/api/ps", without_context, None),
-        ],
+        ]
+        .to_vec(),
         Layout::Ollama => [
             (
                 What::Loaded,
@@ -185,7 +186,8 @@ fn of_pin(
                 pin.size_vram_bytes,
             ),
             (What::Process, "NVML", plan.device_total(), peak),
-        ],
+        ]
+        .to_vec(),
     };
     let measured = pairs
         .into_iter()

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chimera_domain::memory::Device;
-use chimera_domain::telemetry::ProbeState;
 use chimera_runtime::clock;
 use chimera_runtime::config::env;
 use chimera_runtime::exit::UsageError;
@@ -70,16 +69,9 @@ fn ask(library: Option<PathBuf>) -> Result<Gpu, UsageError> {
         })
     });
     read.ok_or_else(|| {
-        let why = probe
-            .status()
-            .into_iter()
-            .find_map(|status| match status.state {
-                ProbeState::NotMeasured { detail, .. } => Some(detail),
-                ProbeState::Measured { .. } => None,
-            });
-        let why = why.unwrap_or_else(|| "it does not say how much memory is free".to_owned());
-        UsageError(format!(
-            "no GPU can be read here ({why}): say which to plan for, e.g. --gpu 12GiB"
-        ))
+        UsageError(
+            "no GPU can be read here (`chimera doctor` says why): say which to plan for, e.g. --gpu 12GiB"
+                .to_owned(),
+        )
     })
 }

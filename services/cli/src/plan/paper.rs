@@ -43,7 +43,7 @@ fn line(text: &mut String, what: std::fmt::Arguments<'_>) {
 }
 
 fn model(facts: &ModelFacts, from: &str) -> String {
-    let name = facts.name.as_deref().unwrap_or("(no name)");
+    let name = facts.name.as_deref().unwrap_or("unnamed");
     let quantisation = facts.file_type.as_deref().unwrap_or("mixed types");
     let windowed = facts.attention.iter().filter(|l| l.window.is_some());
     let windows = match facts.attention.iter().find_map(|l| l.window) {
@@ -133,13 +133,12 @@ fn parts(plan: &Plan) -> String {
     let mut header = vec!["context".to_owned()];
     header.extend(plan.agents.iter().map(|agent| agent.context.to_string()));
     let mut table = table(header);
-    let rows: [(&str, Part); 7] = [
+    let rows: [(&str, Part); 6] = [
         ("weights", |m| m.weights.device),
         ("KV cache", |m| m.kv_cache.device),
         ("compute buffer", |m| m.compute),
         ("CUDA context", |m| m.overhead),
         ("together", |m| m.device_total()),
-        ("KV cache, host's memory too", |m| m.kv_cache.total()),
         ("in the host's memory", |m| m.host_total()),
     ];
     for (name, part) in rows {

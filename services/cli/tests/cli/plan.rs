@@ -90,14 +90,14 @@ fn a_plan_says_what_fits_and_how_many_layers_where_not_all_do() {
     );
     assert_eq!(memory["kv_cache"]["device"]["provenance"], "derived");
     assert_eq!(memory["compute"]["provenance"], "estimated");
-    assert_eq!(plan["agents"][0]["largest_count"], 1);
+    assert_eq!(plan["agents"][0]["largest_count"], 2);
     let cells = plan["cells"].as_array().unwrap();
     assert_eq!(cells[0]["fit"]["fits"], true);
     assert_eq!(cells[0]["layer_budget"], Value::Null);
-    assert_eq!(cells[1]["fit"]["fits"], false);
-    // 5.6 GiB each: the output, and all repeating layers but one.
-    assert_eq!(cells[1]["layer_budget"]["layers"], 4);
-    assert_eq!(cells[1]["layer_budget"]["of"], 5);
+    assert_eq!(cells[2]["fit"]["fits"], false);
+    // Two agents of 5.6 GiB fit; of three each may have the output and two layers, of 1 GiB each.
+    assert_eq!(cells[2]["layer_budget"]["layers"], 3);
+    assert_eq!(cells[2]["layer_budget"]["of"], 5);
 }
 
 #[test]
