@@ -48,7 +48,7 @@ impl Writer {
 
     pub(super) fn tensor(mut self, name: &str, shape: &[u64], kind: u32) -> Self {
         let mut bytes = text(name);
-        bytes.extend((shape.len() as u32).to_le_bytes());
+        bytes.extend(u32::try_from(shape.len()).unwrap().to_le_bytes());
         shape.iter().for_each(|n| bytes.extend(n.to_le_bytes()));
         bytes.extend(kind.to_le_bytes());
         bytes.extend(0_u64.to_le_bytes());
