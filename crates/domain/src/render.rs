@@ -16,6 +16,7 @@ mod summary;
 mod table;
 mod topology;
 mod tr110;
+mod why;
 
 use serde::Serialize;
 
@@ -30,6 +31,7 @@ pub use html::report_html;
 pub use markdown::report_markdown;
 pub use summary::{summary_json, summary_markdown};
 pub use tr110::{agent_report_markdown, combined_report_markdown, metrics_json};
+pub use why::{NOTHING_SLOW, evidence_text, nothing_slow, tr110_line, wall_pieces, why_line};
 
 /// Why a report could not be written out.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@
 
 mod aggregate;
 mod build;
+mod causes;
 mod environment;
 mod explain;
 mod facts;
@@ -26,6 +27,7 @@ mod verdict;
 
 pub use aggregate::{AgentAggregate, Aggregate, Distributions};
 pub use build::{AgentOutputs, BuildError, Built, Input, Integrity, build, build_counted, outputs};
+pub use causes::{CauseSummary, MeanTime, SlowRuns};
 pub use environment::{Engine, Environment, Instance};
 pub use findings::{Evidence, Finding};
 pub(crate) use goodput::NO_SLO;

@@ -35,6 +35,9 @@ fn every_figure_of_a_report_is_explained() {
         "Parts",
         "Excess",
         "CauseFinding",
+        "CauseSummary",
+        "SlowRuns",
+        "MeanTime",
         "Goodput",
     ] {
         for (name, property) in schema["$defs"][part]["properties"].as_object().unwrap() {

@@ -1,9 +1,10 @@
 //! `runs.csv`: one row per run and agent, valid or not.
 
 use super::RenderError;
+use super::why::causes_cell;
 use crate::report::{AgentRun, Report, RunGpuMemory, RunReport, TestReport};
 
-const HEADER: [&str; 45] = [
+const HEADER: [&str; 46] = [
     "test",
     "phase",
     "scenario",
@@ -49,6 +50,7 @@ const HEADER: [&str; 45] = [
     "gpu_memory_peak_ratio",
     "gpu_engines_peak_bytes",
     "gpu_engines_mean_bytes",
+    "causes",
 ];
 
 /// One row per run and agent. Empty cells are "not measured"; numbers are unrounded.
@@ -70,7 +72,7 @@ pub fn runs_csv(report: &Report) -> Result<Vec<u8>, RenderError> {
         .map_err(|error| RenderError::Csv(error.into_error().into()))
 }
 
-fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 45] {
+fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 46] {
     let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
     let failed = agent
         .requests
@@ -145,5 +147,9 @@ fn row(test: &TestReport, run: &RunReport, agent: &AgentRun) -> [String; 45] {
         number(memory.and_then(|memory| memory.peak_ratio)),
         bytes(|memory| memory.engines_peak_bytes),
         number(memory.and_then(|memory| memory.engines_mean_bytes)),
+        run.attribution
+            .as_ref()
+            .map(causes_cell)
+            .unwrap_or_default(),
     ]
 }

@@ -9,6 +9,7 @@
 //! - [`pictures`]: one file per picture.
 //! - [`view`]: what the template shows; [`page`]: fills it in; [`sections`]: its tables.
 //! - [`goodput`]: which requests keep the spec's limits.
+//! - [`why`]: where the time went, and whose fault it is.
 //! - [`tr110`]: the tables of Technical Report 110.
 //! - [`select`]: what is drawn when there is too much, by a rule that the page states.
 
@@ -20,6 +21,7 @@ mod sections;
 mod select;
 mod tr110;
 mod view;
+mod why;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, value::Serde};

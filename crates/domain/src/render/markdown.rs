@@ -5,6 +5,7 @@ use super::goodput;
 use super::summary::{body, title};
 use super::table::{Table, escape};
 use super::topology;
+use super::why;
 use crate::report::number::{opt, percent, text, with_interval};
 use crate::report::{Engine, Environment, OutcomeState, Report};
 use crate::tables;
@@ -22,6 +23,8 @@ const HOW_TO_READ: &str = "\
 - **TTFT**: from sending a request to its first token, as the client saw it. **TPOT**: time per further token.
 - **Slowdown**: an agent's time together divided by its time alone. **Overlap**: the part of the wall time with
   two or more agents active. **Idle tail**: the time at the end in which agents that could run have ended.
+- **Why it was slow**: each part of an agent's time against what the same requests take alone. A cause is
+  *supported* where its own evidence was read, *consistent* where only its effect was seen.
 - Intervals are 95 % intervals of the mean over valid runs (Student's t). A run with anything wrong is shown
   and never averaged.
 - Differences between agents are always *this agent minus the first agent*.
@@ -78,6 +81,12 @@ pub(super) fn markdown(report: &Report, tables: &[tables::Table]) -> String {
             escape(&test.label),
             test.verdict
         ));
+        if let Some(line) = why::why_line(test) {
+            out.push_str(&format!("  Why: {}\n", escape(&line)));
+        }
+    }
+    if why::nothing_slow(report) {
+        out.push_str(&format!("\n{}\n", why::NOTHING_SLOW));
     }
     out.push('\n');
     out.push_str(&extra::source(report));

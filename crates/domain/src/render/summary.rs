@@ -6,6 +6,7 @@ use super::RenderError;
 use super::memory;
 use super::statistics::{DISTRIBUTION, distributions_of, measured_and_missing};
 use super::table::Table;
+use super::why;
 use crate::quality::Quality;
 use crate::report::number::{opt, percent, text, with_interval};
 use crate::report::{RunReport, TestReport};
@@ -32,6 +33,8 @@ pub fn summary_json(test: &TestReport) -> Result<Value, RenderError> {
                 "tr110_speedup": run.tr110_speedup,
                 "start_skew_ms": run.start_skew_ms,
                 "goodput": run.goodput,
+                "slow": run.attribution.as_ref().and_then(|found| found.slow),
+                "causes": run.attribution.as_ref().map(why::causes_cell),
             })
         })
         .collect();
@@ -47,6 +50,9 @@ pub fn summary_json(test: &TestReport) -> Result<Value, RenderError> {
         "runs_attempted": test.runs_attempted,
         "runs_valid": test.runs_valid,
         "verdict": test.verdict,
+        "slow": test.slow,
+        "causes": serde_json::to_value(&test.causes)?,
+        "times": serde_json::to_value(&test.times)?,
         "runs": runs,
         "aggregate": serde_json::to_value(&test.aggregate)?,
         "distributions": serde_json::to_value(&test.distributions)?,
@@ -73,6 +79,7 @@ pub(super) fn body(test: &TestReport) -> String {
         "{} valid of {} attempted, {} planned.\n\n",
         test.runs_valid, test.runs_attempted, test.runs_planned
     ));
+    out.push_str(&why::section(test));
     out.push_str(&agents(test));
     out.push_str("**Runs**\n\n");
     out.push_str(&runs(&test.runs));

@@ -10,7 +10,7 @@ use super::types::{
     AgentConfig, AgentDelta, AgentRun, Outcome, OutcomeState, Report, RunReport, TestReport,
     Validity,
 };
-use super::{SCHEMA_VERSION, findings, host, topology_verdict, verdict};
+use super::{SCHEMA_VERSION, causes, findings, host, topology_verdict, verdict};
 use crate::control::{self, ControlEvent, ExperimentOutcome, InvalidReason};
 use crate::efficiency::{AgentMeasure, RunMeasure, measure};
 use crate::event::{AgentEvent, Output};
@@ -130,6 +130,9 @@ pub fn build_counted(input: &Input<'_>) -> Result<Built, BuildError> {
             run.attribution = explained.remove(&(planned.id, run.run));
         }
         test.verdict = verdict::verdict(test);
+        test.slow = causes::slow(&test.runs);
+        test.causes = causes::causes(&test.runs);
+        test.times = causes::times(&test.runs);
     }
     let pins = log.legs.values().flat_map(|leg| {
         leg.members
@@ -354,6 +357,9 @@ fn test_report<'a>(
         runs,
         distributions: Distributions::of(&measures),
         verdict: String::new(),
+        slow: None,
+        causes: Vec::new(),
+        times: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Aggregate, Distributions};
+use super::causes::{CauseSummary, MeanTime, SlowRuns};
 use super::environment::Environment;
 use super::findings::Finding;
 use super::imported::{AgentOptions, ImportedFrom, Tr110Agent, Tr110Run};
@@ -139,6 +140,15 @@ pub struct TestReport {
     pub distributions: Distributions,
     /// What the figures mean, in a sentence.
     pub verdict: String,
+    /// How many runs are slow, by our rule and by TR110's. Absent: no run was attributed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<SlowRuns>,
+    /// Why, over the runs: what was found in most of them first, then what could not be tested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<CauseSummary>,
+    /// Where the agents' time went, mean over the runs, in pin order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub times: Vec<MeanTime>,
 }
 
 /// An agent as configured.

@@ -248,6 +248,9 @@ fn test(runs: &[RunFile]) -> Option<TestReport> {
         aggregate,
         distributions: Distributions::default(),
         verdict: String::new(),
+        slow: None,
+        causes: Vec::new(),
+        times: Vec::new(),
     };
     report.verdict = verdict(&report);
     Some(report)

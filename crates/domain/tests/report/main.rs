@@ -7,6 +7,7 @@
 )]
 
 mod attribution;
+mod causes;
 mod files;
 mod golden;
 mod goodput;

@@ -11,6 +11,7 @@ use super::sections::{
 use super::select;
 use super::tr110::{Tr110Table, tr110};
 use super::view::{Card, Cell, Figure, Key, Mark, Table, clean, interval, mark, percent, tone};
+use super::why::{WhyView, why};
 use crate::render::Derived;
 use crate::report::number::{text, word};
 use crate::report::{Engine, OutcomeState, Report, TestReport};
@@ -45,6 +46,7 @@ pub(super) struct Page {
     cards: Vec<Card>,
     marks: Vec<Mark>,
     gain: Vec<Figure>,
+    why: Option<WhyView>,
     runs: Vec<RunGroup>,
     runs_lead: &'static str,
     runs_note: Option<String>,
@@ -139,6 +141,7 @@ pub(super) fn page(report: &Report, derived: &Derived) -> Page {
         .map(mark)
         .to_vec(),
         gain,
+        why: why(report),
         runs: runs.collect(),
         runs_lead: if has_solo { SOLO_LEAD } else { PLAIN_LEAD },
         runs_note,

@@ -15,22 +15,16 @@ fn holds(pid: u32, bytes: Option<u64>, kind: GpuProcessKind) -> GpuProcess {
     GpuProcess {
         pid,
         memory_used_bytes: bytes,
+        utilisation: None,
+        memory_utilisation: None,
         kind,
     }
 }
 
 fn engine(pid: u32, parent: u32) -> ProcessSample {
     ProcessSample {
-        pid,
         parent_pid: Some(parent),
-        start_ticks: 1,
-        name: "ollama".to_owned(),
-        cpu_seconds: None,
-        cores_used: None,
-        rss_bytes: None,
-        minor_faults: None,
-        major_faults: None,
-        threads: None,
+        ..ProcessSample::unmeasured(pid, 1, "ollama")
     }
 }
 
@@ -64,6 +58,12 @@ fn facts(name: &str) -> GpuFacts {
         memory_total_bytes: Some(24 * GIB),
         power_limit_watts: None,
         sm_clock_max_mhz: None,
+        library_version: None,
+        cuda_version: None,
+        mig_enabled: None,
+        mps_active: None,
+        ecc_enabled: None,
+        slowdown_celsius: None,
     }
 }
 
