@@ -153,6 +153,7 @@ fn summary(event: &ControlEvent) -> String {
         ControlRecord::Ready { .. } => "ready",
         ControlRecord::Committed { .. } => "committed",
         ControlRecord::Dequeued { .. } => "dequeued",
+        ControlRecord::Admission { .. } => "assessed",
         ControlRecord::Closed { .. } => "closed",
         ControlRecord::Extended { .. } => "extended",
         ControlRecord::ExperimentClosed { .. } => "ended",

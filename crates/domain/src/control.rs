@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::PinFacts;
 use crate::ids::{AgentId, ExperimentId, InstanceId, NodeId, RunId, WorkerId};
+use crate::memory::admission::Admission;
 use crate::plan::{Extension, Plan, PlannedLeg, PlannedTest};
 use crate::units::{ClockReading, MonoNs};
 
@@ -68,6 +69,12 @@ pub enum ControlRecord {
         agent: AgentId,
         /// Its start instant on its worker's clock.
         start_at: MonoNs,
+    },
+    /// Whether the gang fits in the memory that is free, before anything is reserved. Absent where the
+    /// spec says that nobody asks.
+    Admission {
+        /// What was decided, with its figures.
+        admission: Admission,
     },
     /// The leg ended. An attempt closed as valid may be closed again as invalid, if its records did
     /// not stand up to the analyzer's check; the later verdict counts.
@@ -135,6 +142,8 @@ pub struct Invalid {
 pub enum InvalidReason {
     /// Not enough free workers within the limit.
     NoGang,
+    /// Its agents need more memory than is free, within the limit.
+    NoRoom,
     /// A worker's session ended.
     WorkerLost,
     /// A worker's lease ran out (no heartbeat).
@@ -173,8 +182,9 @@ pub enum InvalidReason {
 
 impl InvalidReason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NoGang,
+        Self::NoRoom,
         Self::WorkerLost,
         Self::LeaseLost,
         Self::NotReady,
@@ -207,6 +217,7 @@ impl InvalidReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoGang => "no_gang",
+            Self::NoRoom => "no_room",
             Self::WorkerLost => "worker_lost",
             Self::LeaseLost => "lease_lost",
             Self::NotReady => "not_ready",

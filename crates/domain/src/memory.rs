@@ -4,6 +4,7 @@
 //! - [`EngineSettings`]: how an engine runs it. [`AgentMemory::plan`]: what that takes, part by part.
 //! - [`Device`]: a GPU. [`fit`]: whether agents fit on it; [`largest_count`]: how many do;
 //!   [`layer_budget`]: how many layers each may put there.
+//! - [`admission`]: whether the agents of a leg fit in what is free, and where they would.
 //!
 //! Every figure says whether it was derived or estimated ([`Provenance`]). `docs/memory.md` has the
 //! formulas, their sources, and how far they were off where they could be checked.
@@ -19,6 +20,7 @@
 //! # }
 //! ```
 
+pub mod admission;
 mod estimate;
 mod facts;
 mod fit;

@@ -20,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, Role, RunId};
+use crate::memory::admission::Schedule;
 use crate::options::{EngineKind, EngineOptions};
 use crate::slo::Slo;
 
@@ -46,6 +47,9 @@ pub struct Plan {
     /// What is done about legs that turn out invalid, and between legs.
     #[serde(default)]
     pub budget: Budget,
+    /// When a gang is admitted.
+    #[serde(default, skip_serializing_if = "Schedule::is_default")]
+    pub schedule: Schedule,
     /// What a request must keep to be good; `None`: nothing says which are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slo: Option<Slo>,

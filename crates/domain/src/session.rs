@@ -6,6 +6,7 @@
 use crate::control::{Invalid, Member};
 use crate::event::{AgentFailure, PinFacts};
 use crate::ids::{AgentId, ExperimentId, InstanceId, NodeId, RunId, WorkerId};
+use crate::memory::admission::Appraisal;
 use crate::options::EngineKind;
 use crate::plan::{PlannedAgent, PlannedLeg, Topology, Workload};
 use crate::units::{ClockReading, MonoNs};
@@ -40,6 +41,10 @@ pub struct Hello {
     pub clock: ClockReading,
     /// Version and git revision.
     pub software: String,
+    /// The one GPU that its engine sees, by UUID; `None`: it sees what the host has.
+    pub gpu: Option<String>,
+    /// Whether it answers [`CoordinatorMessage::Appraise`].
+    pub appraises: bool,
 }
 
 /// The work of one agent in one leg.
@@ -75,6 +80,13 @@ pub enum WorkerMessage {
         id: u64,
         /// The worker's clock on receipt.
         clock: ClockReading,
+    },
+    /// What an agent would take here.
+    Appraisal {
+        /// The question's number.
+        id: u64,
+        /// `Err`: why that is not known, in words.
+        appraisal: Result<Box<Appraisal>, String>,
     },
     /// Answer to a reservation.
     LeaseReply {
@@ -167,6 +179,15 @@ pub enum CoordinatorMessage {
     Ping {
         /// Number of the ping.
         id: u64,
+    },
+    /// Say what an agent would take here. Nothing is loaded or claimed for it.
+    Appraise {
+        /// Number of the question.
+        id: u64,
+        /// The agent.
+        agent: Box<PlannedAgent>,
+        /// Whether the instance would be the agent's alone.
+        topology: Topology,
     },
     /// Take this work and claim the instance for it.
     Reserve(Box<Assignment>),

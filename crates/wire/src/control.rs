@@ -18,6 +18,7 @@ use crate::pb::leg_verdict::Verdict;
 
 enum_twins!(d::InvalidReason {
     NoGang,
+    NoRoom,
     WorkerLost,
     LeaseLost,
     NotReady,
@@ -207,6 +208,14 @@ impl TryFrom<&d::ControlRecord> for pb::ControlRecord {
             } => Record::Dequeued(pb::Dequeued {
                 start_at: Some(start_at(agent, *at)),
             }),
+            d::ControlRecord::Admission { admission } => Record::Admission(pb::Admission {
+                admission_json: serde_json::to_string(admission).map_err(|source| {
+                    WireError::BadJson {
+                        field: "Admission.admission_json",
+                        source,
+                    }
+                })?,
+            }),
             d::ControlRecord::Closed { verdict } => Record::Closed(pb::Closed {
                 verdict: Some(verdict.into()),
             }),
@@ -266,6 +275,14 @@ impl TryFrom<pb::ControlRecord> for d::ControlRecord {
                 let (agent, start_at) = from_start_at(required(v.start_at, "Dequeued.start_at")?)?;
                 Self::Dequeued { agent, start_at }
             }
+            Record::Admission(v) => Self::Admission {
+                admission: serde_json::from_str(&v.admission_json).map_err(|source| {
+                    WireError::BadJson {
+                        field: "Admission.admission_json",
+                        source,
+                    }
+                })?,
+            },
             Record::Closed(v) => Self::Closed {
                 verdict: convert(v.verdict, "Closed.verdict")?,
             },

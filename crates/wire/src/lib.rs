@@ -3,7 +3,7 @@
 //!
 //! - [`subject`]: every subject, stream name, consumer filter and message id of the bus.
 //! - [`codec`]: bus payloads to bytes and back, and the hash over a stream of them.
-//! - [`events`], [`control`], [`session`], [`plan`], [`telemetry`]: conversions, one module per
+//! - [`events`], [`control`], [`session`], [`plan`], [`memory`], [`telemetry`]: conversions, one module per
 //!   proto file or shared part.
 //! - [`api`]: the requests and answers of the gRPC services as typed values.
 //! - [`pb`]: generated code.
@@ -19,6 +19,7 @@ mod common;
 pub mod control;
 pub mod error;
 pub mod events;
+pub mod memory;
 pub mod pb;
 pub mod plan;
 pub mod session;

@@ -43,6 +43,8 @@ impl From<&d::Hello> for pb::Hello {
             node: v.node.to_string(),
             clock: Some((&v.clock).into()),
             software: v.software.clone(),
+            gpu: v.gpu.clone(),
+            appraises: v.appraises,
         }
     }
 }
@@ -58,8 +60,21 @@ impl TryFrom<pb::Hello> for d::Hello {
             node: id(v.node, "Hello.node")?,
             clock: convert(v.clock, "Hello.clock")?,
             software: v.software,
+            gpu: v.gpu,
+            appraises: v.appraises,
         })
     }
+}
+
+fn shared_slots(topology: Topology) -> Option<u32> {
+    match topology {
+        Topology::Pinned => None,
+        Topology::Shared { slots } => Some(slots),
+    }
+}
+
+fn topology(shared_slots: Option<u32>) -> Topology {
+    shared_slots.map_or(Topology::Pinned, |slots| Topology::Shared { slots })
 }
 
 impl From<&d::Assignment> for pb::Assignment {
@@ -70,10 +85,7 @@ impl From<&d::Assignment> for pb::Assignment {
             agent: Some((&v.agent).into()),
             workload: Some((&v.workload).into()),
             plan_seed: v.plan_seed,
-            shared_slots: match v.topology {
-                Topology::Pinned => None,
-                Topology::Shared { slots } => Some(slots),
-            },
+            shared_slots: shared_slots(v.topology),
         }
     }
 }
@@ -87,9 +99,7 @@ impl TryFrom<pb::Assignment> for d::Assignment {
             agent: convert(v.agent, "Assignment.agent")?,
             workload: convert(v.workload, "Assignment.workload")?,
             plan_seed: v.plan_seed,
-            topology: v
-                .shared_slots
-                .map_or(Topology::Pinned, |slots| Topology::Shared { slots }),
+            topology: topology(v.shared_slots),
         })
     }
 }
@@ -104,6 +114,11 @@ impl From<&d::WorkerMessage> for pb::WorkerMessage {
                 M::Pong { id, clock } => ToCoordinator::Pong(pb::Pong {
                     id: *id,
                     clock: Some(clock.into()),
+                }),
+                M::Appraisal { id, appraisal } => ToCoordinator::Appraisal(pb::Appraisal {
+                    id: *id,
+                    need: appraisal.as_ref().ok().map(|need| need.as_ref().into()),
+                    unknown: appraisal.as_ref().err().cloned().unwrap_or_default(),
                 }),
                 M::LeaseReply {
                     leg,
@@ -181,6 +196,13 @@ impl TryFrom<pb::WorkerMessage> for d::WorkerMessage {
                 id: v.id,
                 clock: convert(v.clock, "Pong.clock")?,
             },
+            ToCoordinator::Appraisal(v) => Self::Appraisal {
+                id: v.id,
+                appraisal: match v.need {
+                    Some(need) => Ok(Box::new(need.try_into()?)),
+                    None => Err(v.unknown),
+                },
+            },
             ToCoordinator::LeaseReply(v) => Self::LeaseReply {
                 leg: convert(v.leg, "LeaseReply.leg")?,
                 agent: id(v.agent, "LeaseReply.agent")?,
@@ -238,6 +260,15 @@ impl From<&d::CoordinatorMessage> for pb::CoordinatorMessage {
                 }),
                 M::HeartbeatAck { seq } => ToWorker::HeartbeatAck(pb::HeartbeatAck { seq: *seq }),
                 M::Ping { id } => ToWorker::Ping(pb::Ping { id: *id }),
+                M::Appraise {
+                    id,
+                    agent,
+                    topology,
+                } => ToWorker::Appraise(pb::Appraise {
+                    id: *id,
+                    agent: Some(agent.as_ref().into()),
+                    shared_slots: shared_slots(*topology),
+                }),
                 M::Reserve(v) => ToWorker::Reserve(v.as_ref().into()),
                 M::Warm { leg, agent } => ToWorker::Warm(pb::Warm {
                     leg: Some(leg.into()),
@@ -280,6 +311,11 @@ impl TryFrom<pb::CoordinatorMessage> for d::CoordinatorMessage {
             ToWorker::Refused(v) => Self::Refused { reason: v.reason },
             ToWorker::HeartbeatAck(v) => Self::HeartbeatAck { seq: v.seq },
             ToWorker::Ping(v) => Self::Ping { id: v.id },
+            ToWorker::Appraise(v) => Self::Appraise {
+                id: v.id,
+                agent: Box::new(convert(v.agent, "Appraise.agent")?),
+                topology: topology(v.shared_slots),
+            },
             ToWorker::Reserve(v) => Self::Reserve(Box::new(v.try_into()?)),
             ToWorker::Warm(v) => Self::Warm {
                 leg: convert(v.leg, "Warm.leg")?,

@@ -227,6 +227,8 @@ pub enum Filter {
     EvOfAttempt(ExperimentId, RunId, u32),
     /// Telemetry of all nodes.
     Tel,
+    /// Telemetry of one node.
+    TelOf(NodeId),
     /// All dead letters.
     Dlq,
     /// Live progress of all experiments.
@@ -245,6 +247,7 @@ impl fmt::Display for Filter {
                 write!(f, "chimera.ev.{experiment}.{run}.{attempt}.>")
             }
             Self::Tel => f.write_str("chimera.tel.>"),
+            Self::TelOf(node) => write!(f, "chimera.tel.{node}"),
             Self::Dlq => f.write_str("chimera.dlq.>"),
             Self::Live => f.write_str("chimera.live.>"),
         }

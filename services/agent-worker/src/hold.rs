@@ -13,6 +13,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// Questions that are answered at once: one for each agent that may share an instance.
+const MAX_QUESTIONS: usize = 64;
+
 /// What the session tells the driver of one agent.
 pub(crate) struct Orders {
     /// Load and check.
@@ -29,6 +32,8 @@ pub(crate) struct Orders {
 #[derive(Default)]
 pub(crate) struct Hold {
     held: Option<Held>,
+    /// Questions being answered.
+    questions: JoinSet<()>,
 }
 
 struct Held {
@@ -137,6 +142,15 @@ impl Hold {
             closed: Some(closed_tx),
         };
         held.places.insert(agent.id, place);
+    }
+
+    /// Answers a question beside whatever is held; it ends with the session. A coordinator that asks
+    /// more at once than is sensible is not answered.
+    pub(crate) fn answer(&mut self, answer: impl Future<Output = ()> + Send + 'static) {
+        while self.questions.try_join_next().is_some() {}
+        if self.questions.len() < MAX_QUESTIONS {
+            self.questions.spawn(answer);
+        }
     }
 
     fn place(&mut self, leg: &LegRef, agent: &AgentId) -> Option<&mut Place> {

@@ -153,10 +153,44 @@ pub struct Endpoint {
     pub launch: Option<u64>,
 }
 
+/// What can be looked at to tell what an agent would take.
+#[derive(Debug)]
+pub(crate) enum Subject {
+    /// The model file that a server of our own would be started with.
+    File {
+        /// Which file.
+        model: PathBuf,
+        /// What the server that runs now was started for.
+        running: Option<Box<Held>>,
+    },
+    /// An engine that runs.
+    Asked {
+        /// Its base URL.
+        url: Url,
+        /// Its protocol.
+        kind: EngineKind,
+    },
+    /// An engine of our own that does not run yet.
+    NotStarted,
+}
+
+/// What a server of our own was started for.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    /// Its model file.
+    pub(crate) model: PathBuf,
+    /// The agent that asked for it.
+    pub(crate) agent: PlannedAgent,
+    /// That agent's place in its test.
+    pub(crate) topology: Topology,
+}
+
 #[derive(Debug)]
 struct Running {
     child: ChildProcess,
     launch: Launch,
+    /// Who it was started for.
+    first: (PlannedAgent, Topology),
     endpoint: Endpoint,
 }
 
@@ -221,7 +255,7 @@ impl Launcher {
         self.stop().await;
         let mut last = None;
         for _ in 0..PORT_TRIES {
-            match self.launch(&launch).await {
+            match self.launch(&launch, (agent.clone(), topology)).await {
                 Ok(endpoint) => return Ok(endpoint),
                 Err(LaunchError::Ended { tail, .. }) if port_was_taken(&tail) => {
                     last = Some(tail);
@@ -236,7 +270,45 @@ impl Launcher {
         )))
     }
 
-    async fn launch(&mut self, launch: &Launch) -> Result<Endpoint, LaunchError> {
+    /// What can be looked at to tell what an agent would take.
+    ///
+    /// # Errors
+    /// When there is no model file of that name.
+    pub(crate) fn subject(&mut self, agent: &PlannedAgent) -> Result<Subject, LaunchError> {
+        // What has ended holds nothing.
+        let running = self.running.as_mut();
+        let running = running.filter(|running| running.child.exited().is_none());
+        Ok(match &self.source {
+            EngineSource::Attach { url, kind } => Subject::Asked {
+                url: url.clone(),
+                kind: *kind,
+            },
+            EngineSource::SpawnOllama { .. } => match running {
+                Some(running) => Subject::Asked {
+                    url: running.endpoint.url.clone(),
+                    kind: EngineKind::Ollama,
+                },
+                None => Subject::NotStarted,
+            },
+            EngineSource::SpawnLlama { models_dir, .. } => Subject::File {
+                model: model_file(models_dir, &agent.model)?,
+                running: match running {
+                    Some(running) => Some(Box::new(Held {
+                        model: model_file(models_dir, &running.first.0.model)?,
+                        agent: running.first.0.clone(),
+                        topology: running.first.1,
+                    })),
+                    None => None,
+                },
+            },
+        })
+    }
+
+    async fn launch(
+        &mut self,
+        launch: &Launch,
+        first: (PlannedAgent, Topology),
+    ) -> Result<Endpoint, LaunchError> {
         let port = free_port().map_err(LaunchError::NoPort)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         self.launches += 1;
@@ -331,6 +403,7 @@ impl Launcher {
         self.running = Some(Running {
             child,
             launch: launch.clone(),
+            first,
             endpoint: endpoint.clone(),
         });
         Ok(endpoint)

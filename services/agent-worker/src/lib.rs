@@ -8,8 +8,10 @@
 //! - `recorder`, [`spool`]: records to disk and bus. `request_name`: the `X-Request-ID`.
 //! - [`launcher`]: the instance, attached or owned; `claim`, `fence`, `lease`, `pin`: whose it is, whom to
 //!   obey and until when, whether it is what was asked for.
+//! - `appraise`: what an agent would take here.
 
 pub mod agent;
+mod appraise;
 mod claim;
 mod config;
 mod digest;

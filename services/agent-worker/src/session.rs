@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use crate::appraise::appraise;
 use crate::driver::Driver;
 use crate::engine::Limits;
 use crate::error::WorkerError;
@@ -72,6 +73,13 @@ impl Worker {
             node: self.node.clone(),
             clock: clock::reading(),
             software: self.software.clone(),
+            gpu: match &self.source {
+                EngineSource::Attach { .. } => None,
+                EngineSource::SpawnOllama { gpu, .. } | EngineSource::SpawnLlama { gpu, .. } => {
+                    gpu.clone()
+                }
+            },
+            appraises: true,
         }
     }
 
@@ -184,6 +192,23 @@ impl Worker {
                 if outbox.try_send(pong).is_err() {
                     return Ok(Some(SessionEnd::Lost("the session is stuck".to_owned())));
                 }
+            }
+            CoordinatorMessage::Appraise {
+                id,
+                agent,
+                topology,
+            } => {
+                let (launcher, outbox) = (self.launcher.clone(), outbox.clone());
+                hold.answer(async move {
+                    // Not held over the look itself: an agent may need it meanwhile.
+                    let subject = launcher.lock().await.subject(&agent);
+                    let appraisal = match subject {
+                        Ok(subject) => appraise(subject, &agent, topology).await,
+                        Err(error) => Err(error.to_string()),
+                    };
+                    let appraisal = appraisal.map(Box::new);
+                    send(&outbox, WorkerMessage::Appraisal { id, appraisal }).await;
+                });
             }
             CoordinatorMessage::Reserve(assignment) => {
                 self.reserve(*assignment, outbox, lease.end(), fence, hold)

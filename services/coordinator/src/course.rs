@@ -17,7 +17,8 @@ use std::sync::Arc;
 use chimera_domain::control::{
     ControlEvent, ControlRecord, ExperimentOutcome, Invalid, InvalidReason, LegVerdict,
 };
-use chimera_domain::ids::RunId;
+use chimera_domain::ids::{AgentId, RunId, WorkerId};
+use chimera_domain::memory::admission::Decision;
 use chimera_domain::plan::{Extension, Plan, PlannedLeg, PlannedTest};
 use chimera_domain::session::Tally;
 use chimera_domain::units::MonoNs;
@@ -65,6 +66,8 @@ pub(crate) struct Course {
     outcome: Option<ExperimentOutcome>,
     /// How many of the plan's tests, the first ones, will not be repeated.
     settled: usize,
+    /// Which worker each agent of a test had last.
+    seats: BTreeMap<u32, BTreeMap<AgentId, WorkerId>>,
     times: Times,
 }
 
@@ -103,6 +106,7 @@ impl Course {
             cancelled: false,
             outcome: None,
             settled: 0,
+            seats: BTreeMap::new(),
             times: Times::default(),
         }
     }
@@ -110,6 +114,11 @@ impl Course {
     /// The plan as it has grown so far.
     pub(crate) fn plan(&self) -> Arc<Plan> {
         self.plan.clone()
+    }
+
+    /// Which worker each agent of a test had, in the legs that were reserved or are to be.
+    pub(crate) fn seats(&self, test: u32) -> BTreeMap<AgentId, WorkerId> {
+        self.seats.get(&test).cloned().unwrap_or_default()
     }
 
     /// How it ended.
@@ -145,8 +154,22 @@ impl Course {
                     leg.attempt = event.attempt;
                     leg.open = true;
                 }
-                if let ControlRecord::Reserved { leg, .. } = record {
-                    self.times.begun(leg, event.epoch, event.at.mono_ns);
+                match record {
+                    ControlRecord::Reserved { leg, members } => {
+                        self.times.begun(leg, event.epoch, event.at.mono_ns);
+                        let seats = members.iter().map(|m| (m.agent.clone(), m.worker.clone()));
+                        self.seats.entry(leg.test).or_default().extend(seats);
+                    }
+                    ControlRecord::Admission { admission }
+                        if admission.decision != Decision::Refused =>
+                    {
+                        let planned = self.plan.legs.iter().find(|leg| leg.run_id == *run);
+                        if let Some(leg) = planned {
+                            let seats = admission.seats.clone();
+                            self.seats.entry(leg.test).or_default().extend(seats);
+                        }
+                    }
+                    _ => {}
                 }
             }
             (_, None) => {}

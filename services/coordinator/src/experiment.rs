@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chimera_domain::control::{ControlEvent, ControlRecord, ExperimentOutcome, LegVerdict, Member};
-use chimera_domain::ids::{AgentId, ExperimentId, RunId};
+use chimera_domain::ids::{AgentId, ExperimentId, RunId, WorkerId};
 use chimera_domain::plan::{Plan, PlannedLeg};
 use chimera_domain::session::{AgentRate, LegInWords, Progress, Tally};
 use chimera_runtime::clock;
@@ -91,6 +91,11 @@ impl Experiment {
     /// The plan as it has grown so far.
     pub(crate) fn plan(&self) -> Arc<Plan> {
         self.state().course.plan()
+    }
+
+    /// Which worker each agent of a test had, as far as the log says.
+    pub(crate) fn seats(&self, test: u32) -> BTreeMap<AgentId, WorkerId> {
+        self.state().course.seats(test)
     }
 
     /// What is to be done next.

@@ -119,7 +119,9 @@ impl Gang<'_> {
                 failure,
                 ..
             } => (leg, agent.clone(), Input::Finished { agent, failure }),
-            WorkerMessage::Hello(_)
+            // An answer that came too late to be waited for is one of these too.
+            WorkerMessage::Appraisal { .. }
+            | WorkerMessage::Hello(_)
             | WorkerMessage::Heartbeat { .. }
             | WorkerMessage::Pong { .. } => return None,
         };

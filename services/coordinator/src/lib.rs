@@ -6,6 +6,7 @@
 //! - `experiment`: what was submitted, and the replay of the log.
 //! - `course`: where one stands, as a fold of its log.
 //! - `growth`, `analysis`: plans that depend on what was measured.
+//! - `seating`: who sits where, and whether there is room.
 //! - `runner`, `gang`: feeds the machine and does what it wants.
 //! - `log`: the control stream, with its epoch.
 //! - `grpc`: control API and worker sessions.
@@ -24,6 +25,7 @@ mod planning;
 mod rates;
 mod registry;
 mod runner;
+mod seating;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -203,6 +205,7 @@ impl Coordinator {
             analysis,
             heard,
             queue,
+            questions: 0,
         };
         let end = sessions_end.clone();
         tasks.spawn(async move {

@@ -232,11 +232,11 @@ impl LegMachine {
             leg: self.leg.clone(),
             members,
         })];
-        effects.extend(
-            self.seats
-                .iter()
-                .map(|s| Effect::Warm(s.seat.member.agent.clone())),
-        );
+        // The largest first: it needs the room most. Of one size: in pin order.
+        let mut order: Vec<&Seat> = self.seats.iter().map(|s| &s.seat).collect();
+        order.sort_by_key(|seat| std::cmp::Reverse(seat.size_bytes));
+        let warm = |seat: &Seat| Effect::Warm(seat.member.agent.clone());
+        effects.extend(order.into_iter().map(warm));
         effects
     }
 

@@ -229,7 +229,8 @@ impl Registry {
     }
 
     /// Chooses the workers of a test's agents. Pinned: agent `i` gets the i-th eligible worker by
-    /// name. Shared: all agents get the first eligible one. Either way an agent has the same
+    /// name. Shared: all agents get the first eligible one. Where agents had a worker `before`, in an
+    /// earlier leg of the test, they get it again, whoever came meanwhile: an agent has the same
     /// instance in its solo legs and together.
     ///
     /// # Errors
@@ -238,25 +239,54 @@ impl Registry {
         &self,
         agents: &[PlannedAgent],
         topology: Topology,
+        before: &BTreeMap<AgentId, WorkerId>,
     ) -> Result<Vec<Seat>, String> {
         let sessions = self.lock();
         match topology {
-            Topology::Pinned => self.pinned(&sessions, agents),
-            Topology::Shared { .. } => self.shared(&sessions, agents),
+            Topology::Pinned => self.pinned(&sessions, agents, before),
+            Topology::Shared { .. } => self.shared(&sessions, agents, before),
         }
     }
 
-    fn pinned(&self, sessions: &Sessions, agents: &[PlannedAgent]) -> Result<Vec<Seat>, String> {
+    /// Every seat that one of these agents could take, by the worker's name, with the places in
+    /// `agents` of those that could.
+    pub(crate) fn everyone(&self, agents: &[PlannedAgent]) -> Vec<(Seat, Vec<usize>)> {
+        let sessions = self.lock();
+        let mut found = Vec::new();
+        for session in sessions.by_worker.values() {
+            let serves = agents.iter().enumerate();
+            let serves: Vec<(usize, &PlannedAgent)> =
+                serves.filter(|(_, agent)| session.serves(agent)).collect();
+            if let Some((_, agent)) = serves.first() {
+                let seat = self.seat(session, agent.id.clone());
+                found.push((seat, serves.iter().map(|(index, _)| *index).collect()));
+            }
+        }
+        found
+    }
+
+    fn pinned(
+        &self,
+        sessions: &Sessions,
+        agents: &[PlannedAgent],
+        before: &BTreeMap<AgentId, WorkerId>,
+    ) -> Result<Vec<Seat>, String> {
         let mut taken: Vec<&WorkerId> = Vec::with_capacity(agents.len());
         let mut seats: Vec<(usize, Seat)> = Vec::with_capacity(agents.len());
         // Agents that name their instance choose first: nobody else may take it from them.
+        // So do, after them, those that had a worker before and find it again.
+        let earlier = |agent: &PlannedAgent| {
+            let session = sessions.by_worker.get(before.get(&agent.id)?)?;
+            session.serves(agent).then_some(session)
+        };
         let mut order: Vec<(usize, &PlannedAgent)> = agents.iter().enumerate().collect();
-        order.sort_by_key(|(_, agent)| agent.instance.is_none());
+        order.sort_by_key(|(_, agent)| (agent.instance.is_none(), earlier(agent).is_none()));
         for (index, agent) in order {
-            let chosen = sessions
-                .by_worker
-                .values()
-                .find(|s| s.serves(agent) && !taken.contains(&&s.hello.worker));
+            let is_free = |s: &&Session| !taken.contains(&&s.hello.worker);
+            let mut by_name = sessions.by_worker.values();
+            let chosen = earlier(agent)
+                .filter(is_free)
+                .or_else(|| by_name.find(|s| s.serves(agent) && is_free(s)));
             let Some(session) = chosen else {
                 return Err(format!(
                     "agent {} needs a free {} worker{}; {} of {} agents have one",
@@ -274,9 +304,19 @@ impl Registry {
         Ok(seats.into_iter().map(|(_, seat)| seat).collect())
     }
 
-    fn shared(&self, sessions: &Sessions, agents: &[PlannedAgent]) -> Result<Vec<Seat>, String> {
+    fn shared(
+        &self,
+        sessions: &Sessions,
+        agents: &[PlannedAgent],
+        before: &BTreeMap<AgentId, WorkerId>,
+    ) -> Result<Vec<Seat>, String> {
         let for_all = |s: &&Session| agents.iter().all(|agent| s.serves(agent));
-        if let Some(session) = sessions.by_worker.values().find(for_all) {
+        let mut earlier = agents
+            .iter()
+            .filter_map(|agent| sessions.by_worker.get(before.get(&agent.id)?));
+        let mut by_name = sessions.by_worker.values();
+        let chosen = earlier.find(for_all).or_else(|| by_name.find(for_all));
+        if let Some(session) = chosen {
             let seat = |agent: &PlannedAgent| self.seat(session, agent.id.clone());
             return Ok(agents.iter().map(seat).collect());
         }
@@ -310,6 +350,9 @@ impl Registry {
                 clock_error_ns: error,
             },
             rtt_ns: session.clock.map_or(0, |c| c.rtt_ns),
+            gpu: session.hello.gpu.clone(),
+            appraises: session.hello.appraises,
+            size_bytes: 0,
         }
     }
 

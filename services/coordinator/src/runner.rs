@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chimera_domain::control::{
-    ControlRecord, ExperimentOutcome, Invalid, InvalidReason, LegVerdict, Member,
+    ControlRecord, ExperimentOutcome, Invalid, LegVerdict, Member,
 };
 use chimera_domain::ids::{AgentId, RunId};
-use chimera_domain::plan::{LegKind, PlannedLeg};
+use chimera_domain::plan::PlannedLeg;
 use chimera_domain::session::{CoordinatorMessage, LegRef};
 use chimera_runtime::bus::Bus;
 use chimera_runtime::clock;
@@ -36,6 +36,8 @@ pub(crate) struct Runner {
     pub(crate) analysis: Option<Analysis>,
     pub(crate) heard: mpsc::Receiver<Heard>,
     pub(crate) queue: mpsc::Receiver<Arc<Experiment>>,
+    /// Counts the questions put to workers.
+    pub(crate) questions: u64,
 }
 
 impl Runner {
@@ -92,7 +94,7 @@ impl Runner {
     ///
     /// # Errors
     /// In words, when the log cannot be written.
-    async fn record(
+    pub(crate) async fn record(
         &self,
         experiment: &Experiment,
         thread: &Thread,
@@ -232,7 +234,7 @@ impl Runner {
             },
             members: Vec::new(),
         };
-        let seats = match self.seats(&gang, shutdown).await {
+        let seats = match self.seats(&gang, &thread, shutdown).await {
             Ok(seats) => seats,
             // Nothing has begun, so nothing is recorded: the next coordinator begins it.
             Err(_) if shutdown.is_cancelled() => return Ok(()),
@@ -366,61 +368,6 @@ impl Runner {
                 worker: worker.clone(),
                 detail,
             })
-    }
-
-    /// Waits until every agent of the test has a worker; then takes those of the leg.
-    async fn seats(
-        &mut self,
-        gang: &Gang<'_>,
-        shutdown: &CancellationToken,
-    ) -> Result<Vec<Seat>, Invalid> {
-        let Gang {
-            experiment,
-            plan,
-            test,
-            leg,
-            ..
-        } = *gang;
-        let gang_wait = plan.limits.gang_wait_s;
-        let give_up = tokio::time::sleep(Duration::from_secs(u64::from(gang_wait)));
-        tokio::pin!(give_up);
-        loop {
-            // The seats of the whole test, also for a solo leg: an agent must be alone on the very
-            // instance that it has together with the others.
-            let missing = match self.registry.seats(&test.agents, test.topology) {
-                Ok(seats) => {
-                    return Ok(seats
-                        .into_iter()
-                        .filter(|s| match &leg.kind {
-                            LegKind::Together => true,
-                            LegKind::Solo { agent } => s.member.agent == *agent,
-                        })
-                        .collect());
-                }
-                Err(missing) => missing,
-            };
-            let waiting = format!("waiting for workers: {missing}");
-            experiment.show(leg, gang.leg_ref.attempt, &waiting, &[], &[]);
-            let invalid = |reason, detail: &str| {
-                Err(Invalid {
-                    reason,
-                    detail: detail.to_owned(),
-                })
-            };
-            tokio::select! {
-                () = &mut give_up => {
-                    let detail = format!("{missing} after {gang_wait} s");
-                    return invalid(InvalidReason::NoGang, &detail);
-                }
-                () = experiment.cancel.cancelled() => {
-                    return invalid(InvalidReason::Cancelled, "stopped by a person");
-                }
-                () = shutdown.cancelled() => {
-                    return invalid(InvalidReason::Cancelled, "the coordinator was stopped");
-                }
-                _ = self.heard.recv() => {}
-            }
-        }
     }
 
     fn mark_busy(&self, members: &[Member], run: Option<&RunId>) {

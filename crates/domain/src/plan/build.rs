@@ -86,6 +86,7 @@ pub fn build(spec: &ValidSpec) -> Result<Plan, PlanError> {
         workload: spec.workload().clone(),
         limits: spec.limits(),
         budget: spec.budget(),
+        schedule: spec.schedule(),
         slo: spec.slo(),
         model_digests: BTreeMap::from_iter(digest),
         tests,

@@ -74,6 +74,7 @@ pub(super) fn leg_report(
                 invalid: earlier.why.map(Reason::from),
             })
             .collect(),
+        admission: log.and_then(|log| log.admission).cloned(),
         ready: log
             .iter()
             .flat_map(|log| &log.ready)

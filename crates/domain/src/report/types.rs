@@ -15,6 +15,7 @@ use crate::efficiency::GainRule;
 use crate::event::{AgentFailure, FinishReason, PinFacts, RequestError};
 use crate::ids::{AgentId, ExperimentId, InstanceId, RequestId, Role, RunId, WorkerId};
 use crate::latency::TokenSource;
+use crate::memory::admission::Admission;
 use crate::options::EngineKind;
 use crate::plan::{Topology, Workload};
 use crate::quality::Judged;
@@ -451,6 +452,9 @@ pub struct LegReport {
     pub invalid: Vec<Reason>,
     /// Attempts given up for this one.
     pub earlier: Vec<Attempt>,
+    /// What was decided of the memory that its agents need. Absent: nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<Admission>,
     /// What each instance was when it voted ready, by rising agent.
     pub ready: Vec<ReadyReport>,
 }

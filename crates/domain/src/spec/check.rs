@@ -6,6 +6,7 @@ mod cross;
 mod gate;
 mod growth;
 mod phase;
+mod schedule;
 mod sharing;
 mod slo;
 
@@ -18,6 +19,7 @@ use super::phase::{Phase, Scenario};
 use super::reader::{Item, Table};
 use super::valid::{Backend, Instances, Model, Solo, ValidSpec};
 use crate::ids::ExperimentId;
+use crate::memory::admission::Schedule;
 use crate::options::EngineKind;
 use crate::plan::{Budget, Limits, Workload};
 
@@ -94,6 +96,10 @@ pub(super) fn spec(root: &Node, sink: &mut Sink) -> Option<ValidSpec> {
         Some(item) => item.table(sink).map(|t| budget::read(t, sink)),
         None => Some(Budget::default()),
     };
+    let schedule = match table.take("schedule") {
+        Some(item) => item.table(sink).and_then(|t| schedule::read(t, sink)),
+        None => Some(Schedule::default()),
+    };
     let slo_at = table.take("slo");
     let slo = slo_at
         .as_ref()
@@ -150,6 +156,7 @@ pub(super) fn spec(root: &Node, sink: &mut Sink) -> Option<ValidSpec> {
         baseline,
         limits: limits?,
         budget: budget?,
+        schedule: schedule?,
         slo: slo.flatten(),
         gate: gate?,
         phases,

@@ -5,6 +5,7 @@ use super::phase::Phase;
 use super::write;
 use crate::gate::Threshold;
 use crate::ids::ExperimentId;
+use crate::memory::admission::Schedule;
 use crate::options::EngineKind;
 use crate::plan::{Budget, Limits, Workload};
 use crate::slo::Slo;
@@ -21,6 +22,7 @@ pub struct ValidSpec {
     pub(super) baseline: Vec<Setting>,
     pub(super) limits: Limits,
     pub(super) budget: Budget,
+    pub(super) schedule: Schedule,
     pub(super) slo: Option<Slo>,
     pub(super) gate: Vec<Threshold>,
     pub(super) phases: Vec<Phase>,
@@ -79,6 +81,12 @@ impl ValidSpec {
     #[must_use]
     pub fn budget(&self) -> Budget {
         self.budget
+    }
+
+    /// When a gang is admitted.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        self.schedule
     }
 
     /// What a request must keep to be good; `None`: nothing says which are. *Shape*: one limit or more,

@@ -4,6 +4,7 @@ use super::change::Override;
 use super::options::{Axis, BEST, Setting};
 use super::phase::{AgentSpec, Agents, Labels, Order, Phase, Placement};
 use super::valid::{Instances, Solo, ValidSpec};
+use crate::memory::admission::Schedule;
 use crate::plan::{Budget, Goal, Limits, Select};
 
 pub(super) fn spec(spec: &ValidSpec) -> String {
@@ -41,6 +42,7 @@ pub(super) fn spec(spec: &ValidSpec) -> String {
     }
     limits(spec.limits, &mut out);
     budget(spec.budget, &mut out);
+    schedule(spec.schedule, &mut out);
     if let Some(slo) = spec.slo {
         out.header("slo");
         for (of, limit) in slo.limits() {
@@ -105,6 +107,24 @@ fn budget(budget: Budget, out: &mut Out) {
         out.some(key, (value != default).then(|| value.to_string()));
     }
     out.some("failures", budget.failures.map(|n| n.to_string()));
+}
+
+fn schedule(schedule: Schedule, out: &mut Out) {
+    let default = Schedule::default();
+    if schedule == default {
+        return;
+    }
+    out.header("schedule");
+    let admit = schedule.admit;
+    out.some(
+        "admit",
+        (admit != default.admit).then(|| text(admit.as_str())),
+    );
+    out.some(
+        "wait_s",
+        (admit == default.admit && schedule.wait_s != default.wait_s)
+            .then(|| schedule.wait_s.to_string()),
+    );
 }
 
 fn phase(phase: &Phase, out: &mut Out) {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::control::{ControlEvent, ControlRecord, ExperimentOutcome, Invalid, LegVerdict, Member};
 use crate::event::PinFacts;
 use crate::ids::{AgentId, ExperimentId, RunId};
+use crate::memory::admission::Admission;
 use crate::plan::{Plan, PlannedLeg};
 use crate::units::MonoNs;
 
@@ -27,6 +28,8 @@ pub struct LegLog<'a> {
     pub start_at: BTreeMap<&'a AgentId, MonoNs>,
     /// Agents that the cap held back, in their order.
     pub queued: &'a [AgentId],
+    /// What was decided of the gang's memory. `None`: nobody asked.
+    pub admission: Option<&'a Admission>,
     /// The coordinator's verdict. `None`: the leg was not closed.
     pub verdict: Option<&'a LegVerdict>,
     /// Attempts before this one, rising.
@@ -157,6 +160,7 @@ impl<'a> LegLog<'a> {
             ready: BTreeMap::new(),
             start_at: BTreeMap::new(),
             queued: &[],
+            admission: None,
             verdict: None,
             earlier: Vec::new(),
         };
@@ -205,6 +209,7 @@ impl<'a> LegLog<'a> {
             ControlRecord::Dequeued { agent, start_at } => {
                 self.start_at.insert(agent, *start_at);
             }
+            ControlRecord::Admission { admission } => self.admission = Some(admission),
             ControlRecord::Closed { verdict } => {
                 self.verdict = Some(harsher(self.verdict, verdict))
             }

@@ -59,7 +59,7 @@ fn weight(reason: InvalidReason) -> u8 {
         InvalidReason::WorkerLost => 1,
         InvalidReason::LeaseLost => 2,
         InvalidReason::CoordinatorRestart => 3,
-        InvalidReason::NoGang => 4,
+        InvalidReason::NoGang | InvalidReason::NoRoom => 4,
         InvalidReason::NotReady => 5,
         InvalidReason::Timeout => 6,
         InvalidReason::Storage => 7,

@@ -142,6 +142,7 @@ impl World {
             limits: Limits::default(),
             model_digests: std::collections::BTreeMap::new(),
             budget: Budget::default(),
+            schedule: chimera_domain::memory::admission::Schedule::default(),
             slo: None,
             tests,
             legs,

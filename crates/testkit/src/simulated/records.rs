@@ -119,6 +119,8 @@ impl Book {
             limits: Limits::default(),
             model_digests: std::collections::BTreeMap::new(),
             budget: Budget::default(),
+            schedule: chimera_domain::memory::admission::Schedule::default(),
+            slo: None,
             tests: vec![test],
             legs,
             later: Vec::new(),

@@ -1,5 +1,6 @@
 //! Arbitrary plans, and how they grow.
 
+use chimera_domain::memory::admission::{Admit, Schedule};
 use chimera_domain::metric::Metric;
 use chimera_domain::plan::{
     Budget, Choice, Extension, Goal, LaterPhase, LegKind, Limits, Plan, PlannedAgent, PlannedLeg,
@@ -62,6 +63,11 @@ fn limits() -> impl Strategy<Value = Limits> {
             start_skew_ms,
         },
     )
+}
+
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let admit = prop_oneof![Just(Admit::Fits), Just(Admit::Warn), Just(Admit::Always)];
+    (admit, any::<u32>()).prop_map(|(admit, wait_s)| Schedule { admit, wait_s })
 }
 
 fn budget() -> impl Strategy<Value = Budget> {
@@ -192,7 +198,7 @@ pub(crate) fn planned_test() -> impl Strategy<Value = PlannedTest> {
 
 pub(crate) fn plan() -> impl Strategy<Value = Plan> {
     let identity = (text(), any::<u64>(), workload());
-    let judged = (limits(), budget(), of(slo()));
+    let judged = (limits(), budget(), of(slo()), schedule());
     let digests = btree_map(text(), text(), 0..3);
     (
         identity,
@@ -203,7 +209,7 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
         vec(later_phase(), 0..3),
     )
         .prop_map(
-            |((name, seed, workload), (limits, budget, slo), model_digests, tests, legs, later)| {
+            |((name, seed, workload), (limits, budget, slo, schedule), model_digests, tests, legs, later)| {
                 Plan {
                     name,
                     seed,
@@ -211,6 +217,7 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
                     limits,
                     model_digests,
                     budget,
+                    schedule,
                     slo,
                     tests,
                     legs,

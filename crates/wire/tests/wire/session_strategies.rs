@@ -1,5 +1,7 @@
 //! Arbitrary values of what workers, the coordinator and its clients say to each other.
 
+use chimera_domain::memory::Amount;
+use chimera_domain::memory::admission::{Appraisal, Mapped};
 use chimera_domain::session::{
     AgentRate, Assignment, CoordinatorMessage, Hello, LegInWords, LegRef, Progress, Tally,
     WorkerInfo, WorkerMessage,
@@ -20,24 +22,67 @@ fn leg_ref() -> impl Strategy<Value = LegRef> {
     })
 }
 
+fn amount() -> impl Strategy<Value = Amount> {
+    (any::<u64>(), any::<bool>()).prop_map(|(bytes, estimated)| {
+        if estimated {
+            Amount::estimated(bytes)
+        } else {
+            Amount::derived(bytes)
+        }
+    })
+}
+
+fn appraisal() -> impl Strategy<Value = Appraisal> {
+    let mapped = (text(), any::<u64>()).prop_map(|(file, bytes)| Mapped { file, bytes });
+    (amount(), amount(), amount(), of(mapped), any::<[u64; 2]>()).prop_map(
+        |(device, host, host_only, mapped, [held_device_bytes, held_host_bytes])| Appraisal {
+            device,
+            host,
+            host_only,
+            mapped,
+            held_device_bytes,
+            held_host_bytes,
+        },
+    )
+}
+
 pub(crate) fn worker_message() -> impl Strategy<Value = WorkerMessage> {
     use WorkerMessage as M;
     prop_oneof![
-        (id(), id(), text(), engine(), id(), clock(), text()).prop_map(
-            |(worker, instance, url, engine, node, clock, software)| {
-                M::Hello(Hello {
-                    worker,
-                    instance,
-                    url,
-                    engine,
-                    node,
-                    clock,
-                    software,
-                })
-            }
-        ),
+        (
+            id(),
+            id(),
+            text(),
+            engine(),
+            id(),
+            clock(),
+            text(),
+            of(text()),
+            any::<bool>()
+        )
+            .prop_map(
+                |(worker, instance, url, engine, node, clock, software, gpu, appraises)| {
+                    M::Hello(Hello {
+                        worker,
+                        instance,
+                        url,
+                        engine,
+                        node,
+                        clock,
+                        software,
+                        gpu,
+                        appraises,
+                    })
+                }
+            ),
         any::<u64>().prop_map(|seq| M::Heartbeat { seq }),
         (any::<u64>(), clock()).prop_map(|(id, clock)| M::Pong { id, clock }),
+        (any::<u64>(), prop::result::maybe_ok(appraisal(), text())).prop_map(|(id, known)| {
+            M::Appraisal {
+                id,
+                appraisal: known.map(Box::new),
+            }
+        }),
         (leg_ref(), id(), of(text())).prop_map(|(leg, agent, refused)| M::LeaseReply {
             leg,
             agent,
@@ -85,6 +130,13 @@ pub(crate) fn coordinator_message() -> impl Strategy<Value = CoordinatorMessage>
         text().prop_map(|reason| M::Refused { reason }),
         any::<u64>().prop_map(|seq| M::HeartbeatAck { seq }),
         any::<u64>().prop_map(|id| M::Ping { id }),
+        (any::<u64>(), planned_agent(), topology()).prop_map(|(id, agent, topology)| {
+            M::Appraise {
+                id,
+                agent: Box::new(agent),
+                topology,
+            }
+        }),
         (
             leg_ref(),
             leg(),

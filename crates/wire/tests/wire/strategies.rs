@@ -11,9 +11,10 @@ use chimera_domain::event::{
     RequestErrorKind, RequestRecord, ResidentModel, Started,
 };
 use chimera_domain::ids::{AgentKey, IdError};
+use chimera_domain::memory::admission::{Account, Admission, Decision};
 use chimera_domain::options::{EngineKind, EngineOptions};
 use chimera_domain::units::{BootId, ClockReading, MonoNs};
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
 use proptest::option::of;
 use proptest::prelude::*;
@@ -313,8 +314,9 @@ pub(crate) fn agent_event() -> impl Strategy<Value = AgentEvent> {
 }
 
 /// Every reason against a leg.
-pub(crate) const REASONS: [InvalidReason; 18] = [
+pub(crate) const REASONS: [InvalidReason; 19] = [
     InvalidReason::NoGang,
+    InvalidReason::NoRoom,
     InvalidReason::WorkerLost,
     InvalidReason::LeaseLost,
     InvalidReason::NotReady,
@@ -360,6 +362,50 @@ pub(crate) fn member() -> impl Strategy<Value = Member> {
     )
 }
 
+fn admission() -> impl Strategy<Value = Admission> {
+    let decision = select(vec![
+        Decision::Admitted,
+        Decision::Unchecked,
+        Decision::Overridden,
+        Decision::Refused,
+    ]);
+    let account = (
+        id(),
+        of(text()),
+        vec(id(), 0..3),
+        any::<u64>(),
+        any::<bool>(),
+        of(any::<u64>()),
+        of(text()),
+    )
+        .prop_map(
+            |(node, gpu, agents, needed_bytes, estimated, available_bytes, unknown)| Account {
+                node,
+                gpu,
+                agents,
+                needed_bytes,
+                estimated,
+                available_bytes,
+                unknown,
+            },
+        );
+    let seats = btree_map(id(), id(), 0..3);
+    (
+        decision,
+        vec(account, 0..3),
+        any::<u64>(),
+        seats,
+        any::<bool>(),
+    )
+        .prop_map(|(decision, accounts, waited_ms, seats, moved)| Admission {
+            decision,
+            accounts,
+            waited_ms,
+            seats,
+            moved,
+        })
+}
+
 fn control_record() -> impl Strategy<Value = ControlRecord> {
     prop_oneof![
         (text(), plan(), text()).prop_map(|(spec_text, plan, software)| {
@@ -379,6 +425,7 @@ fn control_record() -> impl Strategy<Value = ControlRecord> {
         (vec((id(), mono()), 0..4), vec(id(), 0..4))
             .prop_map(|(start_at, queued)| ControlRecord::Committed { start_at, queued }),
         (id(), mono()).prop_map(|(agent, start_at)| ControlRecord::Dequeued { agent, start_at }),
+        admission().prop_map(|admission| ControlRecord::Admission { admission }),
         prop_oneof![
             Just(LegVerdict::Valid),
             invalid().prop_map(LegVerdict::Invalid)

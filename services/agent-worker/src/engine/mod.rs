@@ -46,6 +46,7 @@ use url::Url;
 
 use answer::Answer;
 pub use error::EngineError;
+pub(crate) use ollama::model_account;
 pub use state::{Look, StateReader};
 use transport::Transport;
 use wait::ThreadWait;

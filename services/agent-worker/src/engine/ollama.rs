@@ -7,14 +7,16 @@ use std::collections::HashMap;
 use chimera_domain::event::{
     FinishReason, PinFacts, RequestError, RequestErrorKind, ResidentModel,
 };
+use chimera_domain::memory;
 use chimera_domain::options::EngineKind;
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::answer::{Answer, count, failure, malformed, nanos};
 use super::text::{ErrorMember, Text};
-use super::transport::{Reply, Transport, route};
-use super::{ChatRequest, EngineConfig, EngineError, Message, Question};
+use super::transport::{Reply, Transport, base_url, route};
+use super::{ChatRequest, EngineConfig, EngineError, Limits, Message, Question};
 
 /// The routes of one instance.
 #[derive(Debug, Clone)]
@@ -122,13 +124,9 @@ impl Api {
         config: &EngineConfig,
     ) -> Result<PinFacts, EngineError> {
         let version: Version = transport.get(&self.version).await?.json()?;
-        let mut question = HashMap::new();
-        question.insert("model", config.model.as_str());
-        let body = serde_json::to_vec(&question).map_err(|e| EngineError::Malformed {
-            url: self.show.to_string(),
-            reason: e.to_string(),
-        })?;
-        let show = transport.post(&self.show, body).await?;
+        let show = transport
+            .post(&self.show, name_of(self, &config.model)?)
+            .await?;
         if show.status == http::StatusCode::NOT_FOUND {
             return Err(EngineError::ModelNotFound {
                 url: self.base.to_string(),
@@ -161,6 +159,46 @@ impl Api {
         }
         Ok(facts)
     }
+}
+
+/// What an instance says of a model, and what it holds.
+#[derive(Debug)]
+pub(crate) struct ModelAccount {
+    /// Its account of the model.
+    pub(crate) show: memory::Show,
+    /// What all its models take on GPUs, bytes.
+    pub(crate) device_bytes: u64,
+    /// What they take in the host's memory, bytes.
+    pub(crate) host_bytes: u64,
+}
+
+/// Asks an instance what a model is made of, and what it holds now. Loads nothing.
+///
+/// # Errors
+/// When it does not answer, or has no such model.
+pub(crate) async fn model_account(base: &Url, model: &str) -> Result<ModelAccount, EngineError> {
+    let transport = Transport::new(base, Limits::default(), &HeaderMap::new())?;
+    let base = base_url(base)?;
+    let api = Api::new(&base)?;
+    let show = transport.post(&api.show, name_of(&api, model)?).await?;
+    let held = resident(&transport.get(&api.ps).await?)?;
+    let device = held.iter().filter_map(|m| m.size_vram_bytes);
+    let device_bytes = device.fold(0_u64, u64::saturating_add);
+    let all = held.iter().filter_map(|m| m.size_bytes);
+    let all = all.fold(0_u64, u64::saturating_add);
+    Ok(ModelAccount {
+        show: show.json()?,
+        device_bytes,
+        host_bytes: all.saturating_sub(device_bytes),
+    })
+}
+
+/// The question for a model.
+fn name_of(api: &Api, model: &str) -> Result<Vec<u8>, EngineError> {
+    serde_json::to_vec(&HashMap::from([("model", model)])).map_err(|e| EngineError::Malformed {
+        url: api.show.to_string(),
+        reason: e.to_string(),
+    })
 }
 
 /// The models in memory, of an answer of `/api/ps`.

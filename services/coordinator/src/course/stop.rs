@@ -21,6 +21,7 @@ fn remedy(reason: InvalidReason) -> &'static str {
         InvalidReason::WorkerLost | InvalidReason::LeaseLost => {
             "look into the log of the worker for what took it away"
         }
+        InvalidReason::NoRoom => "do what the refusal says, or raise schedule.wait_s",
         InvalidReason::NotReady => {
             "see that the engine runs, has the model and the memory for it (`chimera doctor`)"
         }

@@ -44,6 +44,12 @@ pub struct Seat {
     pub member: Member,
     /// Best round trip to its worker, ns.
     pub rtt_ns: u64,
+    /// The one GPU that the instance sees, by UUID; `None`: it sees what the host has.
+    pub gpu: Option<String>,
+    /// Whether the worker says what an agent takes.
+    pub appraises: bool,
+    /// What the agent takes, bytes; 0: it is not known. Larger ones are told to warm first.
+    pub size_bytes: u64,
 }
 
 /// What the machine is told.

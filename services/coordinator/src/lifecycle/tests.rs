@@ -29,6 +29,9 @@ fn seat(i: usize) -> Seat {
             clock_error_ns: 0,
         },
         rtt_ns: 100_000,
+        gpu: None,
+        appraises: false,
+        size_bytes: 0,
     }
 }
 
@@ -436,4 +439,35 @@ fn nobody_warms_or_starts_on_a_record_that_was_not_written() {
         matches!(todo.make_contiguous(), [Effect::Close(_)]),
         "{todo:?}"
     );
+}
+
+#[test]
+fn the_largest_agent_is_told_to_warm_first() {
+    let sizes = [3, 0, 7, 7];
+    let seats: Vec<Seat> = sizes
+        .iter()
+        .enumerate()
+        .map(|(i, size)| Seat {
+            size_bytes: *size,
+            ..seat(i)
+        })
+        .collect();
+    let agents: Vec<AgentId> = seats.iter().map(|s| s.member.agent.clone()).collect();
+    let mut machine = open_with(seats, 4);
+    let mut effects = Vec::new();
+    for agent in &agents {
+        let reply = Input::LeaseReply {
+            agent: agent.clone(),
+            refused: None,
+        };
+        effects = machine.step(reply, MonoNs(1));
+    }
+    let warm: Vec<&AgentId> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Warm(agent) => Some(agent),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(warm, [&agents[2], &agents[3], &agents[0], &agents[1]]);
 }

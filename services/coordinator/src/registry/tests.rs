@@ -20,6 +20,8 @@ fn hello(worker: &str, instance: &str, boot: &str) -> Hello {
         node: NodeId::try_new("n").unwrap(),
         clock: reading(boot, 0),
         software: "test".into(),
+        gpu: None,
+        appraises: false,
     }
 }
 
@@ -89,7 +91,7 @@ async fn agents_keep_their_workers_and_pins_are_honoured() {
         join(&r, hello(w, &format!("i-{w}"), "here")).await.unwrap();
     }
     let order = |agents: &[PlannedAgent]| -> Vec<String> {
-        r.seats(agents, Topology::Pinned)
+        r.seats(agents, Topology::Pinned, &BTreeMap::new())
             .unwrap()
             .iter()
             .map(|s| s.member.worker.to_string())
@@ -107,7 +109,11 @@ async fn agents_keep_their_workers_and_pins_are_honoured() {
     ];
     assert_eq!(order(&free_first), ["w2", "w1"]);
     let twice = r
-        .seats(&[pinned.clone(), pinned], Topology::Pinned)
+        .seats(
+            &[pinned.clone(), pinned],
+            Topology::Pinned,
+            &BTreeMap::new(),
+        )
         .unwrap_err();
     assert!(twice.contains("1 of 2 agents"), "{twice}");
 }
@@ -120,7 +126,7 @@ async fn agents_that_share_an_instance_get_one_worker_and_never_two() {
         join(&r, hello(w, &format!("i-{w}"), "here")).await.unwrap();
     }
     let on = |agents: &[PlannedAgent]| -> Vec<(String, String)> {
-        let seats = r.seats(agents, SHARED).unwrap();
+        let seats = r.seats(agents, SHARED, &BTreeMap::new()).unwrap();
         let member = |s: &Seat| (s.member.agent.to_string(), s.member.worker.to_string());
         seats.iter().map(member).collect()
     };
@@ -131,7 +137,7 @@ async fn agents_that_share_an_instance_get_one_worker_and_never_two() {
     named[1].instance = Some("http://127.0.0.1/i-w2".into());
     assert_eq!(on(&named), pairs("w2"), "one that names an instance leads");
     named[2].instance = Some("http://127.0.0.1/i-w1".into());
-    let refused = r.seats(&named, SHARED).unwrap_err();
+    let refused = r.seats(&named, SHARED, &BTreeMap::new()).unwrap_err();
     assert!(
         refused.contains("3 agents share one instance") && refused.contains("i-w2"),
         "{refused}"
@@ -156,7 +162,11 @@ async fn one_boot_needs_no_offset_and_another_keeps_its_best_exchange() {
         r.clock_exchange(&w, MonoNs(2_000), MonoNs(4_000), &reading("x", 9_999));
     }
     let seats = r
-        .seats(&[planned("a", None), planned("b", None)], Topology::Pinned)
+        .seats(
+            &[planned("a", None), planned("b", None)],
+            Topology::Pinned,
+            &BTreeMap::new(),
+        )
         .unwrap();
     let found: Vec<_> = seats
         .iter()
@@ -183,12 +193,76 @@ async fn an_instance_is_known_by_every_spelling_of_its_address() {
         ("http://127.0.0.1:11435", "w2"),
         ("http://localhost:11434", "w1"),
     ] {
-        let seats = r.seats(&[pinned(url)], Topology::Pinned).unwrap();
+        let seats = r
+            .seats(&[pinned(url)], Topology::Pinned, &BTreeMap::new())
+            .unwrap();
         assert_eq!(seats[0].member.worker.as_str(), worker, "{url}");
     }
-    r.seats(&[pinned("http://localhosting:11434")], Topology::Pinned)
-        .unwrap_err();
+    r.seats(
+        &[pinned("http://localhosting:11434")],
+        Topology::Pinned,
+        &BTreeMap::new(),
+    )
+    .unwrap_err();
     join(&r, at("w3", "i3", "http://localhost:11434"))
         .await
         .unwrap_err();
+}
+
+#[tokio::test]
+async fn a_worker_that_joins_between_two_legs_moves_nobody() {
+    let (r, _rx) = registry();
+    for w in ["w2", "w3"] {
+        join(&r, hello(w, &format!("i-{w}"), "here")).await.unwrap();
+    }
+    let agents = [planned("a", None), planned("b", None)];
+    let seated = |before: &BTreeMap<AgentId, WorkerId>, topology| -> BTreeMap<AgentId, WorkerId> {
+        let seats = r.seats(&agents, topology, before).unwrap();
+        let pair = |s: Seat| (s.member.agent, s.member.worker);
+        seats.into_iter().map(pair).collect()
+    };
+    let shared = Topology::Shared { slots: 1 };
+    let nothing = BTreeMap::new();
+    let first = seated(&nothing, Topology::Pinned);
+    let first_shared = seated(&nothing, shared);
+    join(&r, hello("w1", "i-w1", "here")).await.unwrap();
+    assert_ne!(seated(&nothing, Topology::Pinned), first, "by name alone");
+    assert_eq!(seated(&first, Topology::Pinned), first);
+    assert_eq!(seated(&first_shared, shared), first_shared);
+    // Only b is known to have been anywhere: a does not take its worker from it.
+    let b = AgentId::try_new("b").unwrap();
+    let one = BTreeMap::from([(b.clone(), WorkerId::try_new("w1").unwrap())]);
+    let again = seated(&one, Topology::Pinned);
+    assert_eq!(again.get(&b), one.get(&b));
+    // Who is gone is missed by nobody.
+    let gone = BTreeMap::from([(b, WorkerId::try_new("w9").unwrap())]);
+    assert_eq!(seated(&gone, Topology::Pinned).len(), 2);
+}
+
+#[tokio::test]
+async fn everyone_lists_the_seats_that_agents_could_take() {
+    let (r, _rx) = registry();
+    let on_gpu = Hello {
+        gpu: Some("GPU-1".into()),
+        ..hello("w1", "i1", "here")
+    };
+    join(&r, on_gpu).await.unwrap();
+    join(&r, hello("w2", "i2", "here")).await.unwrap();
+    let agents = [
+        planned("a", Some("http://127.0.0.1/i2")),
+        planned("b", None),
+    ];
+    let seats = r.everyone(&agents);
+    let found: Vec<_> = seats
+        .iter()
+        .map(|(s, serves)| {
+            (
+                s.member.worker.as_str(),
+                s.gpu.as_deref(),
+                serves.as_slice(),
+            )
+        })
+        .collect();
+    let (one, both): (&[usize], &[usize]) = (&[1], &[0, 1]);
+    assert_eq!(found, [("w1", Some("GPU-1"), one), ("w2", None, both)]);
 }

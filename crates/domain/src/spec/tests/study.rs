@@ -1,6 +1,7 @@
 //! What makes a spec a study: budgets, gates, repeats, and phases that wait for others.
 
 use super::*;
+use crate::memory::admission::Admit;
 use crate::metric::Metric;
 use crate::plan::{Budget, Goal};
 
@@ -55,6 +56,27 @@ fn budgets_have_bounds_and_defaults() {
         ("retries = 1", "unknown key (did you mean retries_"),
     ];
     faults(&cases, |lines| with_phase(&format!("[budget]\n{lines}")));
+}
+
+#[test]
+fn a_schedule_says_when_a_gang_is_admitted() {
+    let with = |lines: &str| with_phase(&format!("[schedule]\n{lines}"));
+    let default = round_trip(SMALL).schedule();
+    assert_eq!((default.admit, default.wait_s), (Admit::Fits, 30));
+    assert_eq!(round_trip(&with("wait_s = 0")).schedule().wait_s, 0);
+    for (word, admit) in [("warn", Admit::Warn), ("always", Admit::Always)] {
+        let spec = round_trip(&with(&format!("admit = \"{word}\"")));
+        assert_eq!(spec.schedule().admit, admit);
+        let plan = crate::plan::build(&spec).unwrap();
+        assert_eq!(plan.schedule.admit, admit, "the plan carries it");
+    }
+    let cases = [
+        ("admit = \"maybe\"", "\"fits\""),
+        ("wait_s = 86401", "allowed: 0 to 86400"),
+        ("admit = \"warn\"\nwait_s = 5", "nothing waits for room"),
+        ("mode = \"adaptive\"", "unknown key"),
+    ];
+    faults(&cases, with);
 }
 
 #[test]
