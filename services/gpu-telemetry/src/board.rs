@@ -132,6 +132,11 @@ fn last_of(samples: &[Sample]) -> Option<Sample> {
             };
             gpu.pcie_rx_bytes_per_s = gpu.pcie_rx_bytes_per_s.or(before.pcie_rx_bytes_per_s);
             gpu.pcie_tx_bytes_per_s = gpu.pcie_tx_bytes_per_s.or(before.pcie_tx_bytes_per_s);
+            gpu.ecc_corrected = gpu.ecc_corrected.or(before.ecc_corrected);
+            gpu.ecc_uncorrected = gpu.ecc_uncorrected.or(before.ecc_uncorrected);
+            if gpu.processes.is_none() {
+                gpu.processes.clone_from(&before.processes);
+            }
         }
     }
     Some(shown)

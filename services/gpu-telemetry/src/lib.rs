@@ -2,16 +2,19 @@
 //! batch per second. What cannot be measured is said, what was missed is a gap; nothing is guessed.
 //!
 //! - [`config`]: flags, environment, file. [`error`]: what stops the service.
-//! - [`probe`]: what is asked of a GPU library, and the contract for absence; [`nvml`]: NVIDIA's.
+//! - [`probe`]: what is asked of whatever knows the GPUs, and the contract for absence; [`nvml`]:
+//!   NVIDIA's; [`amd`]: AMD's; [`fleet`]: both as one.
 //! - `host`, `processes`: Linux `/proc`, resctrl and the processor clocks of processes; `proc`: how
 //!   such files are read.
 //! - `sampler`: the sampling thread; `batch`: ticks put together, and the book of gaps.
 //! - [`publish`]: batches to the bus; `board`: the latest of everything, for Prometheus.
 
+pub mod amd;
 mod batch;
 mod board;
 pub mod config;
 pub mod error;
+pub mod fleet;
 mod host;
 pub mod nvml;
 pub mod probe;
@@ -21,6 +24,7 @@ pub mod publish;
 mod sampler;
 
 use std::any::Any;
+use std::path::Path;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
@@ -34,8 +38,10 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Args, Config};
 pub use error::TelemetryError;
 
+use amd::AmdProbe;
 use batch::Assembler;
 use board::Board;
+use fleet::Fleet;
 use host::HostReader;
 use nvml::NvmlProbe;
 use probe::GpuProbe;
@@ -184,7 +190,10 @@ fn sample(
 ) {
     let started = clock::mono();
     let period_ns = u64::try_from(config.period.as_nanos()).unwrap_or(u64::MAX);
-    let gpus = NvmlProbe::open(config.nvml_library, config.pcie, started);
+    let gpus = Fleet::new(vec![
+        Box::new(NvmlProbe::open(config.nvml_library, config.pcie, started)),
+        Box::new(AmdProbe::open(Path::new("/sys"), started)),
+    ]);
     announce(&gpus);
     let roots = Roots::system();
     let mut sources = Sources {

@@ -40,7 +40,7 @@ mod turns;
 use device::{Gone, Reader};
 use events::{Told, Watch};
 use ledger::Ledger;
-use listing::{Listing, Place};
+use listing::{Absent, Place};
 use map::driver_trouble;
 
 /// Where the driver puts its library. The name without a version belongs to the development
@@ -64,6 +64,8 @@ pub struct NvmlProbe {
     retry: Retry,
     /// The instances are not those that we know.
     relist: bool,
+    /// Errors that GPUs reported and no reading has told of yet.
+    errors: Vec<GpuError>,
     /// Whose turn it is to have its PCIe traffic measured.
     turn: usize,
 }
@@ -75,7 +77,7 @@ enum State {
         watch: Option<Watch>,
         nvml: Arc<Nvml>,
         present: Vec<Place>,
-        absent: BTreeMap<GpuUuid, (GapReason, String)>,
+        absent: Absent,
     },
     /// Not initialised, and to be tried again.
     Away {
@@ -128,6 +130,7 @@ impl NvmlProbe {
             ledgers: BTreeMap::new(),
             retry: Retry::default(),
             relist: false,
+            errors: Vec::new(),
             turn: 0,
         };
         probe.init(now);
@@ -222,64 +225,6 @@ impl NvmlProbe {
         watch
     }
 
-    /// Lists what is there and notes which known ones are not.
-    fn list(
-        &mut self,
-        nvml: &Nvml,
-    ) -> Result<(Vec<Place>, BTreeMap<GpuUuid, (GapReason, String)>), NvmlError> {
-        let Listing {
-            devices,
-            instances,
-            lost,
-        } = listing::list(nvml, &self.facts)?;
-        let is_there = |uuid: &GpuUuid| devices.iter().any(|(place, _)| place.uuid == *uuid);
-        // An instance that its GPU does not list was taken down.
-        let gone: Vec<GpuFacts> = std::mem::take(&mut self.facts)
-            .into_iter()
-            .filter(|known| !is_there(&known.uuid))
-            .filter(|known| {
-                self.instances
-                    .get(&known.uuid)
-                    .is_none_or(|parent| !is_there(parent))
-            })
-            .collect();
-        let absent = gone
-            .iter()
-            .map(|known| (known.uuid.clone(), lost.clone()))
-            .collect();
-        self.instances.extend(instances);
-        let (present, facts): (Vec<Place>, Vec<GpuFacts>) = devices.into_iter().unzip();
-        self.facts = facts;
-        self.facts.extend(gone);
-        self.instances
-            .retain(|uuid, _| self.facts.iter().any(|known| known.uuid == *uuid));
-        self.ledgers
-            .retain(|uuid, _| self.facts.iter().any(|known| known.uuid == *uuid));
-        for place in present.iter().filter(|place| place.instance.is_some()) {
-            self.ledgers
-                .entry(place.uuid.clone())
-                .or_insert_with(Ledger::of_instance);
-        }
-        Ok((present, absent))
-    }
-
-    /// Lists again, without a new initialisation.
-    fn list_again(&mut self) {
-        self.relist = false;
-        let State::Open { nvml, .. } = &self.state else {
-            return;
-        };
-        let nvml = Arc::clone(nvml);
-        // A driver that does not answer is noticed by the reading that follows.
-        if let Ok(listed) = self.list(&nvml)
-            && let State::Open {
-                present, absent, ..
-            } = &mut self.state
-        {
-            (*present, *absent) = listed;
-        }
-    }
-
     /// Initialises again if it is time and something is away.
     fn heal(&mut self, now: MonoNs) {
         let wanting = match &self.state {
@@ -293,12 +238,12 @@ impl NvmlProbe {
     }
 
     fn reopen(&mut self, now: MonoNs) {
-        // The old session must be shut down first: dropping it does so.
-        self.state = State::Away {
+        // The old session must be shut down first: leaving it does so.
+        self.leave(State::Away {
             reason: GapReason::DriverReset,
             absence: Absence::NoDriver,
             detail: "NVML is being initialised again".to_owned(),
-        };
+        });
         self.init(now);
         match &self.state {
             State::Open { absent, .. } if absent.is_empty() => {
@@ -370,18 +315,30 @@ impl NvmlProbe {
         Ok(readings)
     }
 
-    /// Errors that GPUs reported since the tick before.
-    fn errors(&mut self) -> Vec<GpuError> {
-        let State::Open {
+    /// Shuts NVML down, with whatever was still to be heard.
+    fn leave(&mut self, away: State) {
+        if let State::Open {
+            watch: Some(watch), ..
+        } = std::mem::replace(&mut self.state, away)
+        {
+            self.hear(watch.finish());
+        }
+    }
+
+    /// Takes what GPUs reported since the tick before.
+    fn listen(&mut self) {
+        if let State::Open {
             watch: Some(watch), ..
         } = &self.state
-        else {
-            return Vec::new();
-        };
-        let mut errors = Vec::new();
-        for told in watch.take() {
+        {
+            self.hear(watch.take());
+        }
+    }
+
+    fn hear(&mut self, told: Vec<Told>) {
+        for told in told {
             match told {
-                Told::Error(error) => errors.push(error),
+                Told::Error(error) => self.errors.push(error),
                 Told::Deaf(uuid) => self
                     .ledgers
                     .entry(uuid)
@@ -389,7 +346,6 @@ impl NvmlProbe {
                     .never(TelemetryField::GpuErrors, Absence::Unreadable),
             }
         }
-        errors
     }
 
     fn all_away(&self) -> GpuReadings {
@@ -409,8 +365,7 @@ impl NvmlProbe {
 
 impl GpuProbe for NvmlProbe {
     fn sample(&mut self, now: MonoNs) -> GpuReadings {
-        // First: initialising again forgets them.
-        let errors = self.errors();
+        self.listen();
         self.heal(now);
         if self.relist {
             self.list_again();
@@ -425,17 +380,17 @@ impl GpuProbe for NvmlProbe {
             Ok(_) => self.all_away(),
             Err((reason, error)) => {
                 tracing::warn!(%error, "the driver was reset or unloaded; NVML is initialised again");
-                self.state = State::Away {
+                self.leave(State::Away {
                     reason,
                     absence: Absence::NoDriver,
                     detail: error.to_string(),
-                };
+                });
                 let lost = self.all_away();
                 self.heal(now);
                 lost
             }
         };
-        readings.errors = errors;
+        readings.errors = std::mem::take(&mut self.errors);
         readings
     }
 

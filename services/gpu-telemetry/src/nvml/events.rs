@@ -91,16 +91,27 @@ impl Watch {
     pub(super) fn take(&self) -> Vec<Told> {
         self.told.try_iter().take(QUEUE).collect()
     }
-}
 
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(LIMIT) {
+    /// Ends it, and gives what it heard last: why a GPU was lost is told as it is lost, and looking
+    /// for that GPU ends this.
+    pub(super) fn finish(mut self) -> Vec<Told> {
+        self.end();
+        self.take()
+    }
+
+    fn end(&mut self) {
+        let running = self.stop.take().is_some();
+        if running && self.ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!(
                 "the thread that listens to GPUs hangs in the driver; NVML stays initialised until it ends"
             );
         }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -129,7 +140,10 @@ fn listen(
         sets.retain(|(uuid, set)| look(uuid, set, out));
         match stop.recv_timeout(PAUSE) {
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                sets.retain(|(uuid, set)| look(uuid, set, out));
+                return;
+            }
         }
     }
 }

@@ -1,14 +1,22 @@
 //! What is there: GPUs, and the instances of those in MIG mode.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use chimera_domain::telemetry::{GapReason, GpuFacts, GpuUuid};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 
 use super::device::{Versions, facts, instance_facts};
+use super::ledger::Ledger;
 use super::map::{Trouble, trouble};
+use super::{NvmlProbe, State};
 
 /// Most instances of one GPU: a bound, far above the seven of today's products.
 const MAX_INSTANCES: u32 = 64;
+
+/// GPUs that should be there and are not, and why.
+pub(super) type Absent = BTreeMap<GpuUuid, (GapReason, String)>;
 
 /// Where a device is found, and who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,20 +47,77 @@ impl Place {
 }
 
 /// What NVML lists.
-pub(super) struct Listing {
+struct Listing {
     /// By index; the instances of a GPU follow it.
-    pub(super) devices: Vec<(Place, GpuFacts)>,
+    devices: Vec<(Place, GpuFacts)>,
     /// Each instance and the GPU that it is part of.
-    pub(super) instances: Vec<(GpuUuid, GpuUuid)>,
+    instances: Vec<(GpuUuid, GpuUuid)>,
     /// Why a known GPU may not be listed.
-    pub(super) lost: (GapReason, String),
+    lost: (GapReason, String),
+}
+
+impl NvmlProbe {
+    /// Lists what is there and notes which known ones are not.
+    pub(super) fn list(&mut self, nvml: &Nvml) -> Result<(Vec<Place>, Absent), NvmlError> {
+        let Listing {
+            devices,
+            instances,
+            lost,
+        } = listed(nvml, &self.facts)?;
+        let is_there = |uuid: &GpuUuid| devices.iter().any(|(place, _)| place.uuid == *uuid);
+        // An instance that its GPU does not list was taken down.
+        let gone: Vec<GpuFacts> = std::mem::take(&mut self.facts)
+            .into_iter()
+            .filter(|known| !is_there(&known.uuid))
+            .filter(|known| {
+                self.instances
+                    .get(&known.uuid)
+                    .is_none_or(|parent| !is_there(parent))
+            })
+            .collect();
+        let absent = gone
+            .iter()
+            .map(|known| (known.uuid.clone(), lost.clone()))
+            .collect();
+        self.instances.extend(instances);
+        let (present, facts): (Vec<Place>, Vec<GpuFacts>) = devices.into_iter().unzip();
+        self.facts = facts;
+        self.facts.extend(gone);
+        self.instances
+            .retain(|uuid, _| self.facts.iter().any(|known| known.uuid == *uuid));
+        self.ledgers
+            .retain(|uuid, _| self.facts.iter().any(|known| known.uuid == *uuid));
+        for place in present.iter().filter(|place| place.instance.is_some()) {
+            self.ledgers
+                .entry(place.uuid.clone())
+                .or_insert_with(Ledger::of_instance);
+        }
+        Ok((present, absent))
+    }
+
+    /// Lists again, without a new initialisation.
+    pub(super) fn list_again(&mut self) {
+        self.relist = false;
+        let State::Open { nvml, .. } = &self.state else {
+            return;
+        };
+        let nvml = Arc::clone(nvml);
+        // A driver that does not answer is noticed by the reading that follows.
+        if let Ok(anew) = self.list(&nvml)
+            && let State::Open {
+                present, absent, ..
+            } = &mut self.state
+        {
+            (*present, *absent) = anew;
+        }
+    }
 }
 
 /// Lists everything.
 ///
 /// # Errors
 /// If NVML does not even say how many GPUs there are.
-pub(super) fn list(nvml: &Nvml, known: &[GpuFacts]) -> Result<Listing, NvmlError> {
+fn listed(nvml: &Nvml, known: &[GpuFacts]) -> Result<Listing, NvmlError> {
     let count = nvml.device_count()?;
     let versions = Versions::read(nvml);
     let mut listing = Listing {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chimera_domain::ids::NodeId;
-use chimera_domain::telemetry::{GapReason, ProbeState, Source, TelemetryBatch};
+use chimera_domain::telemetry::{GapReason, GpuUuid, ProbeState, Source, TelemetryBatch};
 use chimera_runtime::bus::PublishError;
 use gpu_telemetry::publish::BatchSink;
 use gpu_telemetry::{Config, run_with};
@@ -107,6 +107,50 @@ async fn a_driver_reset_is_one_gap_in_the_batches() {
         .next_back()
         .unwrap();
     assert_eq!(last.gpus.len(), 1, "and it is read again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gpu_that_is_unplugged_is_a_gap_of_its_own_and_its_error_is_told() {
+    let two = |first| script(0, &[gpu("GPU-1", &first), gpu("GPU-2", &json!({}))]);
+    let driver = FakeDriver::new(&two(json!({})));
+    let config = Config {
+        nvml_library: Some(driver.library()),
+        ..config()
+    };
+    let (batches, ()) = collect(config, async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        driver.play(&two(json!({"state": "GPU_IS_LOST", "xids": [79]})));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        driver.play(&two(json!({})));
+        tokio::time::sleep(Duration::from_millis(2000)).await;
+    })
+    .await;
+    let first = GpuUuid("GPU-1".to_owned());
+    let gaps: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| &batch.gaps)
+        .filter(|gap| gap.reason == GapReason::GpuLost)
+        .collect();
+    assert!(
+        gaps.iter()
+            .all(|gap| gap.source == Source::Gpu(first.clone()))
+    );
+    assert!(gaps.windows(2).all(|pair| pair[0].to == pair[1].from));
+    let (from, to) = (gaps[0].from, gaps[gaps.len() - 1].to);
+    for sample in batches.iter().flat_map(|batch| &batch.samples) {
+        let there = |uuid: &str| sample.gpus.iter().any(|gpu| gpu.uuid.0 == uuid);
+        let outside = sample.at <= from || sample.at >= to;
+        assert_eq!(there("GPU-1"), outside, "{:?}", sample.at);
+        assert!(there("GPU-2"), "the other one is read on");
+    }
+    let last = batches.iter().flat_map(|batch| &batch.samples).next_back();
+    assert!(last.unwrap().at > to, "and it is back");
+    let errors: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| &batch.gpu_errors)
+        .map(|error| (&error.uuid, error.xid))
+        .collect();
+    assert_eq!(errors, [(&first, 79)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
