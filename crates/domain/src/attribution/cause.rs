@@ -77,8 +77,15 @@ fn acts_in(cause: Cause) -> &'static [Part] {
             Part::Stall,
             Part::Unsplit,
         ],
-        Cause::ClientOverload => &[Part::Client, Part::Decode, Part::Stall, Part::Transport],
-        Cause::Network => &[Part::Transport, Part::Unsplit, Part::Stall],
+        Cause::ClientOverload => &[
+            Part::Client,
+            Part::Decode,
+            Part::Stall,
+            Part::Transport,
+            Part::Unsplit,
+        ],
+        // Jitter and packets that are sent again lengthen gaps, too.
+        Cause::Network => &[Part::Transport, Part::Unsplit, Part::Decode, Part::Stall],
         Cause::LengthImbalance | Cause::Unexplained => &[],
     }
 }

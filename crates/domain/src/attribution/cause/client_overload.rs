@@ -1,31 +1,39 @@
 //! The measuring side could not keep up.
 //!
-//! Rule. The agent's own thread waited for a core, beyond chance, and the engines did not: where
-//! engines wait for cores too, the cores are short for all, which is another cause. Where the system
-//! does not state the wait, chunks that arrive in bunches while the engine's own decode time is as
-//! usual are consistent with it.
+//! Rule. The agent's own thread waited for a core, beyond chance, and for a larger part of its time than
+//! the threads of its engine: where these wait alike, the cores are short for all, which is another
+//! cause. An engine that is slow for another reason is no objection. Where the system
+//! does not state the wait, a large share of chunks that arrive in bunches is consistent with it: an
+//! engine writes them one by one, and a network bunches a few.
 
 use super::super::types::{Cause, CauseFinding, Evidence, Excess, Grade, Part};
-use super::super::view::{AgentScene, Scene};
+use super::super::view::{AgentScene, RequestScene, Scene};
+use super::readings::Readings;
 use super::words;
 use crate::units::ns_to_ms;
 
-/// If engines were slow by their own account for this share of the client's wait or more, the cores
-/// were short for everybody.
+/// An engine whose threads wait for less than this part of their time has the cores that it wants.
+const ENGINE_WAITS: f64 = 0.03;
+
+/// The client's thread must wait for this many times the part that its engine's threads wait for.
+const CLIENT_OVER_ENGINE: f64 = 1.25;
+
+/// Where that is not known: if the engine was slow by its own account for this share of the client's
+/// wait or more, the cores may have been short for everybody.
 const ENGINE_SHARE: f64 = 0.5;
 
 /// Chunks closer together than this were read at once, ns.
 const BUNCHED_NS: u64 = 500_000;
 
 /// This share of chunks in bunches beyond the share alone is a sign of a reader that was late.
-const BUNCHED_SHARE: f64 = 0.25;
+const BUNCHED_SHARE: f64 = 0.35;
 
 pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
     let waited: Vec<(&AgentScene<'_>, &Excess)> = scene
         .agents
         .iter()
         .filter_map(|agent| Some((agent, agent.slow_in(Part::Client)?)))
-        .filter(|(agent, excess)| engine_ms(agent) < ENGINE_SHARE * excess.excess_ms)
+        .filter(|(agent, excess)| !cores_short_for_all(agent, excess))
         .collect();
     if !waited.is_empty() {
         let agents: Vec<_> = waited.iter().map(|(agent, _)| words::id(agent)).collect();
@@ -53,14 +61,8 @@ pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
     let bunched: Vec<(&AgentScene<'_>, Evidence)> = scene
         .agents
         .iter()
-        .filter(|agent| {
-            agent
-                .requests
-                .iter()
-                .all(|r| r.record.client_wait_ns.is_none())
-        })
-        .filter(|agent| engine_ms(agent) <= 0.0 && late(agent))
-        .filter_map(|agent| Some((agent, bunches(agent)?)))
+        .filter(|agent| late(agent))
+        .filter_map(|agent| Some((agent, late_reader(agent)?)))
         .collect();
     (!bunched.is_empty()).then(|| {
         let agents: Vec<_> = bunched.iter().map(|(agent, _)| words::id(agent)).collect();
@@ -68,7 +70,7 @@ pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
             cause: Cause::ClientOverload,
             grade: Grade::Consistent,
             sentence: format!(
-                "tokens reached {} in bunches while the engine wrote at its usual pace.",
+                "tokens reached {} in bunches, and an engine writes them one by one.",
                 words::agents(&agents)
             ),
             agents,
@@ -83,6 +85,34 @@ pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
     })
 }
 
+/// Whether the client waited no more than whoever else was on the host.
+fn cores_short_for_all(agent: &AgentScene<'_>, excess: &Excess) -> bool {
+    match engine_waits(agent) {
+        Some(engine) if engine < ENGINE_WAITS => false,
+        Some(engine) => {
+            client_waits(agent).is_none_or(|client| client < CLIENT_OVER_ENGINE * engine)
+        }
+        None => engine_ms(agent) >= ENGINE_SHARE * excess.excess_ms,
+    }
+}
+
+/// Part of the time in which threads of the agent's engine wanted a core that they waited for one.
+fn engine_waits(agent: &AgentScene<'_>) -> Option<f64> {
+    let readings = Readings::of(&agent.view)?;
+    let (waited, ran) = (readings.engine_delay()?, readings.engine_cores()?);
+    (waited + ran > 0.0).then(|| waited / (waited + ran))
+}
+
+/// Part of its requests' time that the agent's thread waited for a core, hidden or not.
+fn client_waits(agent: &AgentScene<'_>) -> Option<f64> {
+    let (mut waited, mut all) = (0.0, 0.0);
+    for request in &agent.requests {
+        waited += ns_to_ms(request.record.client_wait_ns?);
+        all += request.parts.total_ms();
+    }
+    (all > 0.0).then(|| waited / all)
+}
+
 /// By how much the engine was slower than usual, by its own account or ours, ms.
 fn engine_ms(agent: &AgentScene<'_>) -> f64 {
     [Part::Prefill, Part::Decode]
@@ -91,9 +121,16 @@ fn engine_ms(agent: &AgentScene<'_>) -> f64 {
         .sum()
 }
 
+/// Chunks in bunches, of an agent of which the system tells no wait: a sign of a reader that was late.
+pub(super) fn late_reader(agent: &AgentScene<'_>) -> Option<Evidence> {
+    let told = |r: &RequestScene<'_>| r.record.client_wait_ns.is_some();
+    (!agent.requests.iter().any(told)).then_some(())?;
+    bunches(agent)
+}
+
 /// Whether something the client sees is late at all.
 fn late(agent: &AgentScene<'_>) -> bool {
-    [Part::Transport, Part::Stall, Part::Unsplit]
+    [Part::Transport, Part::Decode, Part::Stall, Part::Unsplit]
         .into_iter()
         .any(|part| agent.slow_in(part).is_some())
 }

@@ -1,12 +1,14 @@
 //! The way between agent and engine.
 //!
 //! Rule. The stream took longer than the engine's own account of the request, beyond chance, and the
-//! client's thread did not wait for that long. An engine that states no total leaves this in what is
+//! client's thread did not wait for that long; where the system does not tell, tokens did not come in
+//! bunches either. An engine that states no total leaves this in what is
 //! not split: then an excess before the first token is consistent with the network only if the
 //! instance served nobody else and said of itself that nothing waited.
 
 use super::super::types::{Cause, CauseFinding, Excess, Grade, Part};
-use super::super::view::{AgentScene, Scene};
+use super::super::view::{AgentScene, RequestScene, Scene};
+use super::client_overload::late_reader;
 use super::words;
 use crate::units::ns_to_ms;
 
@@ -19,6 +21,7 @@ pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
         .iter()
         .filter_map(|agent| Some((agent, agent.slow_in(Part::Transport)?)))
         .filter(|(agent, excess)| client_ms(agent) < CLIENT_SHARE * excess.excess_ms)
+        .filter(|(agent, _)| late_reader(agent).is_none())
         .collect();
     if !on_the_way.is_empty() {
         return Some(finding(&on_the_way, Grade::Supported));
@@ -32,6 +35,7 @@ pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
             agent.slow_in(Part::Load).is_none()
                 && agent.slow_in(Part::Queue).is_none()
                 && client_ms(agent) < CLIENT_SHARE * excess.excess_ms
+                && late_reader(agent).is_none()
         })
         .collect();
     (!unsplit.is_empty()).then(|| finding(&unsplit, Grade::Consistent))
@@ -69,22 +73,20 @@ fn finding(slow: &[(&AgentScene<'_>, &Excess)], grade: Grade) -> CauseFinding {
         .iter()
         .map(|(_, excess)| words::excess(excess))
         .collect();
-    evidence.extend(slow.iter().filter_map(|(agent, excess)| {
-        agent
-            .requests
-            .iter()
-            .any(|r| r.record.client_wait_ns.is_some())
-            .then(|| {
-                words::ms(
-                    format!(
-                        "wait of {}'s own thread for a core, in all",
-                        agent.view.planned.id
-                    ),
-                    client_ms(agent),
-                    Some(excess.excess_ms),
-                    "scheduler statistics of the thread".to_owned(),
-                )
-            })
+    let told = slow.iter().filter(|(agent, _)| {
+        let waits = |request: &RequestScene<'_>| request.record.client_wait_ns.is_some();
+        agent.requests.iter().any(waits)
+    });
+    evidence.extend(told.map(|(agent, excess)| {
+        words::ms(
+            format!(
+                "wait of {}'s own thread for a core, in all",
+                agent.view.planned.id
+            ),
+            client_ms(agent),
+            Some(excess.excess_ms),
+            "scheduler statistics of the thread".to_owned(),
+        )
     }));
     let (sentence, settle) = match grade {
         Grade::Supported => (

@@ -221,13 +221,32 @@ impl<'a> Gpu<'a> {
         spans: &[(MonoNs, MonoNs)],
         of: impl Fn(&GpuSample) -> Option<f64>,
     ) -> Option<f64> {
+        crate::stats::mean(&self.values_in(spans, of))
+    }
+
+    /// The median instead.
+    pub(super) fn median_in(
+        &self,
+        spans: &[(MonoNs, MonoNs)],
+        of: impl Fn(&GpuSample) -> Option<f64>,
+    ) -> Option<f64> {
+        crate::stats::median(&self.values_in(spans, of))
+    }
+
+    fn values_in(
+        &self,
+        spans: &[(MonoNs, MonoNs)],
+        of: impl Fn(&GpuSample) -> Option<f64>,
+    ) -> Vec<f64> {
         let inside = |at: MonoNs| spans.iter().any(|(from, to)| (*from..=*to).contains(&at));
-        let values: Vec<f64> = self
-            .samples()
-            .filter(|(at, _)| inside(*at))
-            .filter_map(|(_, gpu)| of(gpu))
-            .collect();
-        crate::stats::mean(&values)
+        let samples = self.samples().filter(|(at, _)| inside(*at));
+        samples.filter_map(|(_, gpu)| of(gpu)).collect()
+    }
+
+    /// Whether processes run kernels on it beside each other. *Undefined when* it is not told.
+    pub(super) fn shared_by_mps(&self) -> Option<bool> {
+        let mut facts = self.readings.series.gpus();
+        facts.find(|facts| facts.uuid == *self.uuid)?.mps_active
     }
 
     /// Highest part of its memory in use.
@@ -349,6 +368,16 @@ pub(super) struct Stranger {
 pub(super) fn decoding(agent: &AgentView<'_>) -> Vec<(MonoNs, MonoNs)> {
     spans(agent, |request| {
         Some((*request.chunk_ns.first()?, *request.chunk_ns.last()?))
+    })
+}
+
+/// From the start of each request's prefill, as far as the engine states how long it took, to its last
+/// chunk.
+pub(super) fn serving(agent: &AgentView<'_>) -> Vec<(MonoNs, MonoNs)> {
+    spans(agent, |request| {
+        let first = *request.chunk_ns.first()?;
+        let prefill = request.engine_times.prompt_eval_ns.unwrap_or(0);
+        Some((first.saturating_sub(prefill), *request.chunk_ns.last()?))
     })
 }
 

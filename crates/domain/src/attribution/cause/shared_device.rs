@@ -9,9 +9,10 @@
 
 use super::super::types::{Cause, CauseFinding, Evidence, Grade, Part};
 use super::super::view::{AgentScene, Scene};
-use super::readings::{Gpu, Readings, beside, decoding};
+use super::readings::{Gpu, Readings, beside, decoding, serving};
 use super::{slow_ms, words};
 use crate::telemetry::Source;
+use crate::units::ns_to_ms;
 
 /// A sum of uses counts as too much from here on: the driver states whole percents of windows that
 /// the work only partly fills.
@@ -22,6 +23,9 @@ const SHORT_OF_TRAFFIC: f64 = 0.93;
 
 /// Threads of an engine that wait for a core, on average, beyond alone: below it, cores are free.
 const WAITING: f64 = 0.05;
+
+/// Part of an agent's work during which another must work for the two to share a device.
+const AT_ONCE: f64 = 0.1;
 
 /// Decode that is slower by this much more than prefill is slow by its memory.
 const DECODE_OVER_PREFILL: f64 = 2.0;
@@ -91,7 +95,10 @@ fn finding(scene: &Scene<'_>, cause: Cause) -> Option<CauseFinding> {
 }
 
 fn shared(scene: &Scene<'_>, agent: &AgentScene<'_>) -> Option<Shared> {
-    (scene.agents.len() > 1).then_some(())?;
+    let together = |other: &AgentScene<'_>| {
+        other.view.planned.id != agent.view.planned.id && at_once(agent, other)
+    };
+    scene.agents.iter().any(together).then_some(())?;
     let readings = Readings::of(&agent.view)?;
     match readings.gpu() {
         Some(gpu) => on_gpu(scene, agent, &readings, &gpu),
@@ -99,14 +106,33 @@ fn shared(scene: &Scene<'_>, agent: &AgentScene<'_>) -> Option<Shared> {
     }
 }
 
+/// Whether engines worked for two agents at the same time: requests that wait for one slot share the
+/// device with nobody.
+fn at_once(agent: &AgentScene<'_>, other: &AgentScene<'_>) -> bool {
+    let (mine, theirs) = (serving(&agent.view), serving(&other.view));
+    let both: u64 = mine
+        .iter()
+        .flat_map(|(from, to)| {
+            let shared = theirs
+                .iter()
+                .map(move |(begin, end)| (*to).min(*end).since((*from).max(*begin)).unwrap_or(0));
+            shared.collect::<Vec<_>>()
+        })
+        .fold(0, u64::saturating_add);
+    let own = mine.iter().filter_map(|(from, to)| to.since(*from));
+    let own = own.fold(0, u64::saturating_add);
+    own > 0 && ns_to_ms(both) >= AT_ONCE * ns_to_ms(own)
+}
+
 /// What an agent uses of a GPU alone while it writes: compute and bandwidth, parts of what there is.
 fn wanted(agent: &AgentScene<'_>) -> Option<(f64, f64)> {
     let solo = agent.solo?;
     let gpu = Readings::of(&solo)?.gpu().filter(Gpu::is_covered)?;
     let spans = decoding(&solo);
-    let compute = gpu.mean_in(&spans, |gpu| gpu.utilisation)?;
+    // The median: a driver's window at either end of an answer is only in part of it.
+    let compute = gpu.median_in(&spans, |gpu| gpu.utilisation)?;
     let memory = gpu
-        .mean_in(&spans, |gpu| gpu.memory_utilisation)
+        .median_in(&spans, |gpu| gpu.memory_utilisation)
         .unwrap_or(0.0);
     Some((compute, memory))
 }
@@ -117,7 +143,10 @@ fn on_gpu(
     readings: &Readings<'_>,
     gpu: &Gpu<'_>,
 ) -> Option<Shared> {
-    let others = beside(scene, agent, gpu);
+    let others: Vec<&AgentScene<'_>> = beside(scene, agent, gpu)
+        .into_iter()
+        .filter(|other| at_once(agent, other))
+        .collect();
     (!others.is_empty() && gpu.is_covered()).then_some(())?;
     let all: Option<Vec<(f64, f64)>> = std::iter::once(agent).chain(others).map(wanted).collect();
     let all = all?;
@@ -142,10 +171,16 @@ fn on_gpu(
             readings.source(),
         )
     });
-    let (cause, sum) = if compute >= memory {
-        (Cause::ComputeContention, one("compute time", compute))
-    } else {
+    // A kernel that runs says nothing of how much of the GPU it fills: where kernels of several agents
+    // run beside each other (MPS), each may run all the time and none waits for another. Where that is
+    // not told, prefill tells the two apart: it needs compute and hardly any bandwidth.
+    let beside_each_other = gpu.shared_by_mps() == Some(true);
+    let by_memory =
+        memory > TOO_MUCH && (memory > compute || beside_each_other || decode_suffers(agent));
+    let (cause, sum) = if by_memory {
         (Cause::BandwidthContention, one("memory bandwidth", memory))
+    } else {
+        (Cause::ComputeContention, one("compute time", compute))
     };
     Some(Shared {
         cause,
