@@ -7,16 +7,12 @@
 //! - `suite`: which cases. `observe`: one case through the analysis. `score`: precision, recall and F1.
 //!   `show`: the tables.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a program whose output is its purpose; nobody reads it over a pipe that closes early"
-)]
-
 mod observe;
 mod score;
 mod show;
 mod suite;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -96,7 +92,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 }
                 runs += 1;
                 if args.explain && !args.json {
-                    println!("{}", show::explained(&run));
+                    print(&show::explained(&run))?;
                 }
                 score.take(part, run);
             }
@@ -104,15 +100,22 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let result = score.result();
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&result).context("cannot write the result")?
-        );
+        print(&serde_json::to_string_pretty(&result).context("cannot write the result")?)?;
     } else {
-        println!("{}", show::tables(&result, score.worst()));
+        print(&show::tables(&result, score.worst()))?;
     }
     let failed = args.check && !result.is_good_enough();
     Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn strength(text: &str) -> Result<Strength, String> {

@@ -93,7 +93,7 @@ impl Sampler {
         let gpus = gpus
             .map(|(place, (gpu, card))| {
                 let turn = self.ticks % (2 * count);
-                let turn = (turn / 2 == place).then_some(turn % 2 == 0);
+                let turn = (turn / 2 == place).then_some(turn.is_multiple_of(2));
                 card_sample(
                     scenario,
                     conditions,
@@ -172,10 +172,9 @@ impl Sampler {
             .zip(span)
             .map(|(used, span)| (used / span / f64::from(cores)).clamp(0.0, 1.0));
         let (since, hog, daemon) = self.second;
-        if at - since >= 1e9 || self.others.is_none() {
-            let seconds = ((at - since) / 1e9).max(1e-3);
-            self.others =
-                (at - since >= 0.9e9).then(|| others(scenario, meters, (hog, daemon), seconds));
+        if at - since >= 1e9 {
+            let seconds = (at - since) / 1e9;
+            self.others = Some(others(scenario, meters, (hog, daemon), seconds));
             self.second = (at, meters.hog.cpu_s, meters.daemon.cpu_s);
         }
         self.load1 += (meters.wanted - self.load1) * (0.05 / 60.0);
