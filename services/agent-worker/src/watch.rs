@@ -133,7 +133,6 @@ impl Watching {
 }
 
 /// A watch: the agent's end, and the work, which is to run elsewhere.
-#[must_use]
 pub fn pair(
     reader: Arc<StateReader>,
     period: Duration,

@@ -1,9 +1,5 @@
 //! The engine's state beside an agent's work: what is seen, what is asked, and that nobody waits.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "tests stop at the first surprise"
-)]
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -241,10 +237,12 @@ async fn a_request_states_what_its_thread_waited_and_less_than_it_took() {
         return;
     }
     let engine = engine(EngineKind::Ollama, None, Duration::from_millis(20));
+    // Not to its last stamp: a busy machine may take the core away just after it.
+    let begin = mono();
     let record = ask(&engine, EngineKind::Ollama, "one").await.record;
+    let whole = mono().since(begin).unwrap();
     if let Some(waited) = record.client_wait_ns {
-        let whole = record.done_ns.unwrap();
-        assert!(waited < whole + 5_000_000, "{waited} of {whole} ns");
+        assert!(waited <= whole, "{waited} of {whole} ns");
     }
     let refused = ask(&engine, EngineKind::Ollama, "two");
     engine.edit_facts(|facts| facts.context_length = Some(1));

@@ -184,6 +184,9 @@ pub struct ExperimentArgs {
 #[command(after_help = "Examples:
   chimera report results/quick                the table again
   chimera report results/quick --format csv > runs.csv
+  chimera report results/quick --why          the evidence for why it was slow
+  chimera report results/quick --why --test 2 --run 1 --json | jq '.[0].attribution.causes'
+  chimera report results/quick --rule tr110   TR110's contention rule beside ours
   chimera report quick-2026 --format html > quick.html
   chimera report quick-20260801-101500 --format md --analyzer http://10.0.0.5:7071")]
 pub struct ReportArgs {
@@ -200,6 +203,25 @@ pub struct ReportArgs {
     /// How long to wait for the report to be complete, seconds [default: 0]
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u32>,
+    /// Show the evidence for why a run was slow: causes, what was compared, where the time went
+    #[arg(long, conflicts_with = "report_format")]
+    pub why: bool,
+    /// Of this test only, by its id or its label
+    #[arg(long, value_name = "TEST", requires = "why")]
+    pub test: Option<String>,
+    /// Of this run [default: the one in which the test's first cause is strongest]
+    #[arg(long, value_name = "N", requires = "why")]
+    pub run: Option<u32>,
+    /// Show beside it what another rule says: tr110 calls a run contended below a speed-up of 1.5
+    #[arg(long, value_name = "RULE", conflicts_with = "report_format")]
+    pub rule: Option<Rule>,
+}
+
+/// A rule of others, shown beside ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rule {
+    /// Technical Report 110: contended where the speed-up is below 1.5
+    Tr110,
 }
 
 /// How a report is shown.

@@ -15,7 +15,7 @@ use chimera_runtime::{process, shutdown};
 use chimera_wire::api;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{BenchArgs, UpArgs};
+use crate::args::{BenchArgs, Rule, UpArgs};
 use crate::engines::{self, Wanted};
 use crate::job::Job;
 use crate::output;
@@ -38,7 +38,7 @@ pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
     args.check()?;
     let (job, place) = match &args.resume {
         Some(out) => match resume(args, out).await? {
-            Resumed::Finished(finished) => return conclude(&finished, json),
+            Resumed::Finished(finished) => return conclude(&finished, args.rule, json),
             Resumed::Unfinished(job, place) => (*job, place),
         },
         None => {
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: &BenchArgs, json: bool) -> anyhow::Result<()> {
         Ok(finished) => finished,
         Err(error) => return Err(cut_short(error, &job, place)),
     };
-    let concluded = conclude(&finished, json);
+    let concluded = conclude(&finished, args.rule, json);
     match concluded {
         Err(error) if !shutdown.is_cancelled() => {
             let kept = place.keep_for_a_look();
@@ -138,12 +138,12 @@ fn finished(out: &Path) -> anyhow::Result<Finished> {
 }
 
 /// Shows the results, and says whether they are what was asked for.
-fn conclude(finished: &Finished, json: bool) -> anyhow::Result<()> {
+fn conclude(finished: &Finished, rule: Option<Rule>, json: bool) -> anyhow::Result<()> {
     if json {
         output::print_json(&finished.report)?;
     } else {
         let mut text = Vec::new();
-        table::print_results(&finished.report, &mut text)?;
+        table::print_results(&finished.report, rule, &mut text)?;
         table::print_files(&finished.folder, &mut text)?;
         output::print(&text)?;
     }

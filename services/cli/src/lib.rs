@@ -6,7 +6,8 @@
 //! - `dry_run`: the plan of an experiment, told without starting anything.
 //! - `remote`: a coordinator or an analyzer that runs elsewhere. `progress`: how far it is.
 //! - `history`: what was measured on this machine.
-//! - `report`: results read again, from a bundle or a server. `table`: them on a terminal. `proof`:
+//! - `report`: results read again, from a bundle or a server. `table`: them on a terminal.
+//!   `why`: whose fault it is. `proof`:
 //!   whether they are as they were written and compute. `judge`: two of them compared, or one held to
 //!   thresholds.
 //! - `import`: what another tool measured. `advise`: which configuration to take.
@@ -35,6 +36,7 @@ mod resume;
 mod spec_file;
 mod stack;
 mod table;
+mod why;
 
 use std::future::Future;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use chimera_runtime::exit::UsageError;
 use serde::Deserialize;
 
 use crate::args::{DEFAULT_ANALYZER, ReportArgs, ReportFormat};
-use crate::{history, output, remote, table};
+use crate::{history, output, remote, table, why};
 
 /// Name of the report in a bundle.
 pub(crate) const REPORT: &str = "report.json";
@@ -31,6 +31,10 @@ pub(crate) async fn report(args: &ReportArgs, json: bool) -> anyhow::Result<()> 
             None,
         )
     };
+    if args.why {
+        let text = why::explain(&parse(&bytes)?, args, json, table::width())?;
+        return output::print(&text).map(|_| ());
+    }
     let format = match args.format {
         Some(format) => format,
         None if json => ReportFormat::Json,
@@ -48,7 +52,7 @@ pub(crate) async fn report(args: &ReportArgs, json: bool) -> anyhow::Result<()> 
         ReportFormat::Csv => render::runs_csv(&report)?,
         ReportFormat::Table => {
             let mut text = Vec::new();
-            table::print_results(&report, &mut text)?;
+            table::print_results(&report, args.rule, &mut text)?;
             if let Some(files) = &files {
                 table::print_files(files, &mut text)?;
             }

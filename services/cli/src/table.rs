@@ -12,6 +12,9 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table,
 };
 
+use crate::args::Rule;
+use crate::why;
+
 /// Width where there is no terminal to ask.
 const WIDTH: u16 = 100;
 /// Below this a table cannot be read; the terminal may scroll instead.
@@ -31,10 +34,14 @@ const MAX_INVALID: usize = 12;
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub(crate) fn print_results(report: &Report, out: &mut impl Write) -> io::Result<()> {
+pub(crate) fn print_results(
+    report: &Report,
+    rule: Option<Rule>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let colour = io::stdout().is_terminal() && config::env("NO_COLOR").is_none();
     let width = width();
-    out.write_all(render(report, Paper { width, colour }).as_bytes())
+    out.write_all(render(report, rule, Paper { width, colour }).as_bytes())
 }
 
 /// Writes where the files of the results are, and what to do with them.
@@ -66,7 +73,7 @@ pub(crate) fn print_findings(report: &Report, out: &mut impl Write) -> io::Resul
 }
 
 /// Width of standard output.
-fn width() -> u16 {
+pub(crate) fn width() -> u16 {
     let terminal = io::stdout().is_terminal();
     let asked = Table::new().width().filter(|_| terminal);
     asked.unwrap_or(WIDTH).max(MIN_WIDTH)
@@ -95,7 +102,7 @@ impl Paper {
     }
 }
 
-fn render(report: &Report, paper: Paper) -> String {
+fn render(report: &Report, rule: Option<Rule>, paper: Paper) -> String {
     let mut lines = vec![String::new()];
     match report.outcome.state {
         OutcomeState::Completed => {}
@@ -143,6 +150,10 @@ fn render(report: &Report, paper: Paper) -> String {
     let verdicts = told.map(|test| format!("{}: {}", test.label, test.verdict));
     for sentence in topology.chain(contrast).chain(verdicts) {
         lines.push(wrap(&sentence, paper.width));
+        lines.push(String::new());
+    }
+    for line in why::lines(report, rule) {
+        lines.push(wrap(&line, paper.width));
         lines.push(String::new());
     }
     let invalid = invalid_runs(report);
@@ -455,7 +466,7 @@ fn invalid_runs(report: &Report) -> Vec<String> {
 
 /// Breaks a sentence between words; a word that is longer than a line stays whole, so that a path can
 /// be copied.
-fn wrap(sentence: &str, width: u16) -> String {
+pub(crate) fn wrap(sentence: &str, width: u16) -> String {
     let width = usize::from(width);
     let indent = sentence.len() - sentence.trim_start().len();
     let mut lines = Vec::new();

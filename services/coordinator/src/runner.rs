@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chimera_domain::control::{
-    ControlRecord, ExperimentOutcome, Invalid, LegVerdict, Member,
-};
+use chimera_domain::control::{ControlRecord, ExperimentOutcome, Invalid, LegVerdict, Member};
 use chimera_domain::ids::{AgentId, RunId};
 use chimera_domain::plan::PlannedLeg;
 use chimera_domain::session::{CoordinatorMessage, LegRef};

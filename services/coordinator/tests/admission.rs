@@ -1,5 +1,6 @@
 //! Workers that say what agents take, telemetry that says what is free, and a coordinator that
 //! decides: what ends up in the control log.
+#![expect(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
 use std::time::Duration;
 
@@ -10,9 +11,7 @@ use chimera_domain::memory::Amount;
 use chimera_domain::memory::admission::{Admission, Appraisal, Decision};
 use chimera_domain::options::EngineKind;
 use chimera_domain::session::{CoordinatorMessage, Hello, WorkerMessage};
-use chimera_domain::telemetry::{
-    GpuFacts, GpuSample, GpuUuid, HostSample, Sample, TelemetryBatch,
-};
+use chimera_domain::telemetry::{GpuFacts, GpuSample, GpuUuid, HostSample, Sample, TelemetryBatch};
 use chimera_runtime::bus::Bus;
 use chimera_runtime::clock;
 use chimera_testkit::nats::TestNats;
@@ -84,7 +83,10 @@ impl Stage {
         let mut incoming = opened.unwrap().into_inner();
         let first = incoming.message().await.unwrap().unwrap();
         let first = CoordinatorMessage::try_from(first).unwrap();
-        assert!(matches!(first, CoordinatorMessage::Welcome { .. }), "{first:?}");
+        assert!(
+            matches!(first, CoordinatorMessage::Welcome { .. }),
+            "{first:?}"
+        );
         self.tasks.spawn(async move {
             let mut beat = tokio::time::interval(Duration::from_millis(300));
             let mut seq = 0;

@@ -1,14 +1,14 @@
 //! `report.md`: the experiment for a person who has never seen one.
 
-use super::extra;
 use super::goodput;
+use super::scaling;
 use super::summary::{body, title};
 use super::table::{Table, escape};
 use super::topology;
 use super::why;
+use super::{Derived, extra};
 use crate::report::number::{opt, percent, text, with_interval};
 use crate::report::{Engine, Environment, OutcomeState, Report};
-use crate::tables;
 
 const HOW_TO_READ: &str = "\
 ## How to read it
@@ -48,11 +48,12 @@ Times are the client's, stamped on receipt before parsing, except where a line s
 /// The report for a person: the picture first, then how to read it, then everything.
 #[must_use]
 pub fn report_markdown(report: &Report) -> String {
-    markdown(report, &tables::all(report))
+    let derived = Derived::of(report);
+    markdown(report, &derived)
 }
 
-/// The document, where its tables are known already.
-pub(super) fn markdown(report: &Report, tables: &[tables::Table]) -> String {
+/// The document, where its laws and tables are known already.
+pub(super) fn markdown(report: &Report, derived: &Derived) -> String {
     let mut out = format!("# {}\n\n", escape(&report.name));
     if report.outcome.state != OutcomeState::Completed {
         let state = match report.outcome.state {
@@ -94,11 +95,12 @@ pub(super) fn markdown(report: &Report, tables: &[tables::Table]) -> String {
     out.push_str(HOW_TO_READ);
     out.push_str(&goodput::section(report));
     out.push_str(&topology::section(report.topology.as_ref()));
+    out.push_str(&scaling::section(&derived.laws));
     for test in &report.tests {
         out.push_str(&format!("## {}\n\n", escape(&title(test))));
         out.push_str(&body(test));
     }
-    out.push_str(&extra::tables(tables));
+    out.push_str(&extra::tables(&derived.tables));
     out.push_str(PROVENANCE);
     out.push_str(&environment(&report.environment));
     if report.source.is_none() {

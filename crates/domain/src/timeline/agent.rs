@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::event::{
-    AgentEvent, AgentRecord, Begin, End, EngineWatch, Finished, LocalStep, Output, PinCheck, PinMoment,
-    RequestRecord, Started,
+    AgentEvent, AgentRecord, Begin, End, EngineWatch, Finished, LocalStep, Output, PinCheck,
+    PinMoment, RequestRecord, Started,
 };
 use crate::ids::AgentKey;
 

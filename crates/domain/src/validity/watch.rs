@@ -12,6 +12,9 @@ use crate::event::{EngineState, ResidentModel};
 use crate::timeline::AgentTimeline;
 use crate::units::{MonoNs, ns_to_ms};
 
+/// What one reading says against a run: of the model that was asked for, or of its absence.
+type Rule<'r> = &'r dyn Fn(Option<&ResidentModel>) -> Option<(InvalidReason, String)>;
+
 /// Everything to be said against an agent by its engine's states.
 ///
 /// `ours`: how many agents of the leg are on the instance; each asks for one thing at a time.
@@ -72,7 +75,7 @@ fn another_load(
     let Some(model) = pin.model.as_deref() else {
         return Vec::new();
     };
-    let first = |rule: &dyn Fn(Option<&ResidentModel>) -> Option<(InvalidReason, String)>| {
+    let first = |rule: Rule<'_>| {
         states.iter().find_map(|state| {
             let resident = state.resident.as_ref()?;
             let ours = resident.iter().find(|loaded| loaded.model == model);

@@ -209,7 +209,14 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
         vec(later_phase(), 0..3),
     )
         .prop_map(
-            |((name, seed, workload), (limits, budget, slo, schedule), model_digests, tests, legs, later)| {
+            |(
+                (name, seed, workload),
+                (limits, budget, slo, schedule),
+                model_digests,
+                tests,
+                legs,
+                later,
+            )| {
                 Plan {
                     name,
                     seed,

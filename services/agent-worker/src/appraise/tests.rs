@@ -110,9 +110,13 @@ async fn what_the_server_that_runs_holds_is_told() {
         topology: Topology::Pinned,
     };
     let asked = agent(1024, None);
-    let need = appraise(file(&model, Some(Box::new(running))), &asked, Topology::Pinned)
-        .await
-        .unwrap();
+    let need = appraise(
+        file(&model, Some(Box::new(running))),
+        &asked,
+        Topology::Pinned,
+    )
+    .await
+    .unwrap();
     assert_eq!(need.held_device_bytes, need.device.bytes);
     let mapped = need.mapped.unwrap().bytes;
     assert_eq!(need.held_host_bytes, need.host_only.bytes - mapped);

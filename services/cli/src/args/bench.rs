@@ -7,7 +7,7 @@ use chimera_domain::spec::FlagSpec;
 use chimera_runtime::exit::UsageError;
 use clap::Args;
 
-use super::engine;
+use super::{Rule, engine};
 
 /// `chimera bench`.
 #[derive(Debug, Clone, Default, Args)]
@@ -38,6 +38,9 @@ pub struct BenchArgs {
     /// written its results to DIR. What Ctrl-C stopped is closed and cannot be resumed
     #[arg(long, value_name = "DIR")]
     pub resume: Option<PathBuf>,
+    /// Show beside the results what another rule says: tr110 calls a run contended below a speed-up of 1.5
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<Rule>,
     /// The experiment, where no SPEC describes it.
     #[command(flatten)]
     pub flags: FlagArgs,

@@ -49,7 +49,7 @@ fn contrast() -> World {
 fn the_first_picture() {
     let mut world = contrast();
     world.close();
-    insta::assert_snapshot!(render(&world.report(), PAPER));
+    insta::assert_snapshot!(render(&world.report(), None, PAPER));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn with_limits_the_good_requests_stand_below() {
     });
     world.submit();
     world.close();
-    let text = render(&world.report(), PAPER);
+    let text = render(&world.report(), None, PAPER);
     let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
     let good = line("good requests");
     assert!(
@@ -94,7 +94,7 @@ fn what_is_missing_is_a_dash_with_a_reason_and_what_is_invalid_is_told() {
         .collect();
     let lost: LegVerdict = against(InvalidReason::WorkerLost);
     world.attempt(1, 1, &LegKind::Together, &gang, (1, 1), lost);
-    insta::assert_snapshot!(render(&world.report(), PAPER));
+    insta::assert_snapshot!(render(&world.report(), None, PAPER));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn the_verdict_on_topologies_comes_first() {
         }
     }
     world.close();
-    let text = render(&world.report(), PAPER);
+    let text = render(&world.report(), None, PAPER);
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let verdict = words.find("2 agents on 2 instances finish the same work in 1.86 s");
     let contrast = words.find("'test 1' finishes").unwrap();
@@ -139,7 +139,7 @@ fn one_run_has_a_value_and_no_interval() {
     ];
     world.run(1, 1, &paces, &paces);
     world.close();
-    let text = render(&world.report(), PAPER);
+    let text = render(&world.report(), None, PAPER);
     assert!(text.contains("2.00 [1]"), "{text}");
     assert!(
         text.contains("[1] no interval: that needs two valid runs"),
@@ -164,6 +164,7 @@ fn many_tests_stand_in_rows_and_no_line_is_wider_than_the_paper() {
     for width in [80, 100, 160] {
         let text = render(
             &world.report(),
+            None,
             Paper {
                 width,
                 colour: false,
@@ -186,6 +187,7 @@ fn colour_only_where_the_interval_decides() {
     world.close();
     let text = render(
         &world.report(),
+        None,
         Paper {
             width: 100,
             colour: true,

@@ -316,6 +316,34 @@ fn a_bundle_is_read_in_every_form() {
 }
 
 #[test]
+fn a_run_is_explained_and_another_rule_stands_beside_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = bundle(dir.path());
+    let folder = text(&bundle);
+    let why = told(&["report", &folder, "--why"]).expect(0).out;
+    assert!(why.contains("Where the wall time of"), "{why}");
+    assert!(why.contains("The requests, ms:"), "{why}");
+    let json = told(&["report", &folder, "--why", "--run", "1", "--json"]).expect(0);
+    let runs: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(runs[0]["run"], 1);
+    assert!(runs[0]["attribution"]["decomposition"]["wall_ms"].is_f64());
+    let table = told(&["report", &folder, "--rule", "tr110"]).expect(0).out;
+    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("TR110's rule (speed-up below 1.5): contended in"),
+        "{table}"
+    );
+    let refused = told(&["report", &folder, "--why", "--test", "99"]).expect(64);
+    assert!(
+        refused.err.contains("no test has the id or the label '99'"),
+        "{}",
+        refused.err
+    );
+    let refused = told(&["report", &folder, "--why", "--run", "99"]).expect(64);
+    assert!(refused.err.contains("run 99"), "{}", refused.err);
+}
+
+#[test]
 fn what_is_no_bundle_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let folder = text(dir.path());

@@ -4,9 +4,12 @@
 //! and acts in that part. What is left is said to be unexplained, and names the causes that could not
 //! be tested: one of them may be it.
 
-use super::super::types::{Cause, CauseFinding, Excess, Grade};
+use super::super::types::{Cause, CauseFinding, Excess, Grade, Part};
 use super::super::view::Scene;
 use super::{acts_in, words};
+
+/// Longer gaps between tokens are a network's doing up to so many times what the way itself costs.
+const SYMPTOM: f64 = 2.0;
 
 pub(super) fn test(scene: &Scene<'_>, found: &[CauseFinding]) -> Option<CauseFinding> {
     let explained = |excess: &Excess| {
@@ -15,6 +18,7 @@ pub(super) fn test(scene: &Scene<'_>, found: &[CauseFinding]) -> Option<CauseFin
             finding.grade != Grade::NotTested
                 && struck
                 && acts_in(finding.cause).contains(&excess.part)
+                && !is_more_than_a_symptom(finding, excess)
         })
     };
     let left: Vec<&Excess> = scene
@@ -61,4 +65,14 @@ pub(super) fn test(scene: &Scene<'_>, found: &[CauseFinding]) -> Option<CauseFin
             )
         }),
     })
+}
+
+/// Whether a network would have to cost more between tokens than it does on the whole way: jitter
+/// lengthens gaps, but what makes decode many times slower is not what delays a first token a little.
+fn is_more_than_a_symptom(finding: &CauseFinding, excess: &Excess) -> bool {
+    finding.cause == Cause::Network
+        && matches!(excess.part, Part::Decode | Part::Stall)
+        && finding
+            .cost_ms
+            .is_some_and(|cost| excess.excess_ms > SYMPTOM * cost)
 }

@@ -130,6 +130,7 @@ fn laid_out_with(
         ready: BTreeMap::new(),
         start_at: BTreeMap::new(),
         queued: &queued,
+        admission: None,
         verdict: None,
         earlier: Vec::new(),
     };

@@ -43,14 +43,17 @@ fn appraisal(device: u64, host_only: u64) -> Appraisal {
     }
 }
 
+/// Who sits where, on which GPU if it is stated, and what the worker said.
+type Seat = (
+    AgentId,
+    InstanceId,
+    Option<&'static str>,
+    Result<Appraisal, &'static str>,
+);
+
 struct Gang {
     node: NodeId,
-    seats: Vec<(
-        AgentId,
-        InstanceId,
-        Option<&'static str>,
-        Result<Appraisal, &'static str>,
-    )>,
+    seats: Vec<Seat>,
 }
 
 impl Gang {

@@ -47,7 +47,7 @@ fn evidence_shows_what_it_is_held_against() {
 #[test]
 fn small_parts_keep_a_digit() {
     assert_eq!(milliseconds(0.01), "0");
-    assert_eq!(milliseconds(3.14), "3.1");
+    assert_eq!(milliseconds(3.12), "3.1");
     assert_eq!(milliseconds(1234.4), "1234");
     assert_eq!(share(5.0, 1_000.0), "0.5 %");
     assert_eq!(share(500.0, 1_000.0), "50 %");
