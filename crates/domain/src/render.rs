@@ -11,6 +11,7 @@ mod goodput;
 mod html;
 mod markdown;
 mod memory;
+mod scaling;
 mod statistics;
 mod summary;
 mod table;
@@ -21,7 +22,7 @@ mod why;
 use serde::Serialize;
 
 use crate::report::{AgentOutputs, Report, RunReport, TestReport, schema};
-use crate::scaling::{self, Scaling, Series};
+use crate::scaling::{Scaling, Series, laws};
 use crate::tables;
 
 pub use comparison::comparison_markdown;
@@ -55,7 +56,7 @@ struct Derived {
 
 impl Derived {
     fn of(report: &Report) -> Self {
-        let laws = scaling::laws(report);
+        let laws = laws(report);
         let tables = tables::with_laws(report, &laws);
         Self { laws, tables }
     }
@@ -71,7 +72,7 @@ pub type File = (String, Vec<u8>);
 pub fn files(report: &Report, outputs: &[AgentOutputs]) -> Result<Vec<File>, RenderError> {
     let derived = Derived::of(report);
     let page = html::html(report, &derived)?;
-    let document = markdown::markdown(report, &derived.tables);
+    let document = markdown::markdown(report, &derived);
     let mut files: Vec<File> = vec![
         ("report.json".to_owned(), report_json(report)?),
         ("report.schema.json".to_owned(), json(&schema())?),
