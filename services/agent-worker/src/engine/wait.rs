@@ -48,13 +48,14 @@ impl ThreadWait {
     }
 }
 
-/// The second of the file's numbers. A thread that reads has run: a kernel that counts nothing says
-/// so by a first number of 0.
+/// The second of the file's numbers. A thread that reads has been put on a core: a kernel that counts
+/// nothing says so by a third number, of times on a core, of 0. The first, time on a core, is 0 for a
+/// young thread too.
 fn run_delay(text: &[u8]) -> Option<u64> {
     let mut numbers = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
-    let ran: u64 = numbers.next()?.parse().ok()?;
-    let waited = numbers.next()?.parse().ok()?;
-    (ran > 0).then_some(waited)
+    let waited = numbers.nth(1)?.parse().ok()?;
+    let times: u64 = numbers.next()?.parse().ok()?;
+    (times > 0).then_some(waited)
 }
 
 #[cfg(test)]
@@ -65,7 +66,9 @@ mod tests {
     fn the_second_number_is_the_wait_and_a_kernel_that_counts_nothing_says_nothing() {
         assert_eq!(run_delay(b"162878408 163867004 45\n"), Some(163_867_004));
         assert_eq!(run_delay(b"5 0 1\n"), Some(0), "it never waited");
+        assert_eq!(run_delay(b"0 7 1\n"), Some(7), "a thread not ticked yet");
         assert_eq!(run_delay(b"0 0 0\n"), None);
+        assert_eq!(run_delay(b"5 7"), None);
         assert_eq!(run_delay(b"12"), None);
         assert_eq!(run_delay(b""), None);
     }
