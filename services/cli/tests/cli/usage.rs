@@ -3,7 +3,7 @@ use std::process::Stdio;
 
 use crate::support::{Told, chimera, nobody, text, told};
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "bench",
     "up",
     "submit",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 19] = [
     "verify",
     "import",
     "advise",
+    "plan",
     "compare",
     "gate",
     "probe",

@@ -2,18 +2,22 @@
 //!
 //! Rule. The stream took longer than the engine's own account of the request, beyond chance, and the
 //! client's thread did not wait for that long; where the system does not tell, tokens did not come in
-//! bunches either. An engine that states no total leaves this in what is
-//! not split: then an excess before the first token is consistent with the network only if the
-//! instance served nobody else and said of itself that nothing waited.
+//! bunches either. An engine that states its prefill and no total leaves this in what is not split: then
+//! an excess before the first token is consistent with the network, if the instance served nobody else,
+//! said of itself that nothing waited, and had the cores that it wanted.
 
 use super::super::types::{Cause, CauseFinding, Excess, Grade, Part};
 use super::super::view::{AgentScene, RequestScene, Scene};
 use super::client_overload::late_reader;
+use super::readings::Readings;
 use super::words;
 use crate::units::ns_to_ms;
 
 /// The client's own wait may be at most this share of the excess: above it, the client is the cause.
 const CLIENT_SHARE: f64 = 0.5;
+
+/// Threads of an engine that waited for a core, on average: above it, its own waits may look like a way.
+const WAITING: f64 = 0.1;
 
 pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
     let on_the_way: Vec<(&AgentScene<'_>, &Excess)> = scene
@@ -29,7 +33,11 @@ pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
     let unsplit: Vec<(&AgentScene<'_>, &Excess)> = scene
         .agents
         .iter()
-        .filter(|agent| states_no_total(agent) && alone_on_its_instance(scene, agent))
+        .filter(|agent| {
+            states_prefill_alone(agent)
+                && alone_on_its_instance(scene, agent)
+                && !engine_lacks_cores(agent)
+        })
         .filter_map(|agent| Some((agent, agent.slow_in(Part::Unsplit)?)))
         .filter(|(agent, excess)| {
             agent.slow_in(Part::Load).is_none()
@@ -50,12 +58,23 @@ fn client_ms(agent: &AgentScene<'_>) -> f64 {
     ns_to_ms(waits.sum())
 }
 
-fn states_no_total(agent: &AgentScene<'_>) -> bool {
-    let stated = |total: Option<u64>| total.is_some();
-    !agent
-        .requests
-        .iter()
-        .any(|r| stated(r.record.engine_times.total_ns))
+/// Whether the engine states its prefill and no total. Without the prefill it is part of what is not
+/// split, and a prompt that took longer to process would pass for a long way.
+fn states_prefill_alone(agent: &AgentScene<'_>) -> bool {
+    agent.requests.iter().all(|request| {
+        let times = &request.record.engine_times;
+        times.prompt_eval_ns.is_some() && times.total_ns.is_none()
+    })
+}
+
+/// Whether the agent's engine waited for cores, or may have: then it may have been late to begin, too.
+fn engine_lacks_cores(agent: &AgentScene<'_>) -> bool {
+    match Readings::of(&agent.view).and_then(|readings| readings.engine_delay()) {
+        Some(waiting) => waiting > WAITING,
+        None => [Part::Prefill, Part::Decode]
+            .into_iter()
+            .any(|part| agent.slow_in(part).is_some()),
+    }
 }
 
 /// Whether no other agent of the run uses the instance.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::memory::admission::Admit;
 use crate::metric::Metric;
+use crate::options::EngineKind;
 use crate::plan::{Budget, Goal};
 
 /// Two phases, the second with these lines.
@@ -67,7 +68,7 @@ fn a_schedule_says_when_a_gang_is_admitted() {
     for (word, admit) in [("warn", Admit::Warn), ("always", Admit::Always)] {
         let spec = round_trip(&with(&format!("admit = \"{word}\"")));
         assert_eq!(spec.schedule().admit, admit);
-        let plan = crate::plan::build(&spec).unwrap();
+        let plan = crate::plan::build(&spec.with_engine(EngineKind::Ollama)).unwrap();
         assert_eq!(plan.schedule.admit, admit, "the plan carries it");
     }
     let cases = [
