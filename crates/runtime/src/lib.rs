@@ -9,7 +9,7 @@
 //! - [`server`]: a gRPC server with health and reflection; [`metrics`]: an endpoint for Prometheus
 //! - [`process`]: children that cannot be left behind; [`nats_server`]: the bus of the local stack
 //! - [`tls`]: the one TLS provider
-//! - [`host`], [`version`]: what this machine and this build are
+//! - [`host`], [`version`]: what this machine and this build are; [`gguf`]: what a model file says
 //!
 //! A binary's `main`, in order: [`tls::install_provider`], [`exit::parse`], [`telemetry::init`],
 //! validate the configuration (exit 64, nothing bound yet), [`shutdown::on_signals`], run, wait,
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod exit;
+pub mod gguf;
 pub mod host;
 pub mod metrics;
 pub mod nats_server;

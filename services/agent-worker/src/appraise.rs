@@ -4,24 +4,17 @@
 //! model file is read as far as its header, an Ollama that runs is asked for its own account. An
 //! OpenAI-compatible server that somebody else runs does not say what its model is made of.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use chimera_domain::memory::admission::{Appraisal, Mapped};
-use chimera_domain::memory::gguf::{GgufError, Header};
 use chimera_domain::memory::{AgentMemory, EngineSettings, Layout, ModelFacts};
 use chimera_domain::options::EngineKind;
 use chimera_domain::plan::{PlannedAgent, Topology};
+use chimera_runtime::gguf::{self, HeaderError};
 use url::Url;
 
 use crate::engine::model_account;
 use crate::launcher::Subject;
-
-/// What is read of a file at first; a vocabulary of 262 144 entries takes some 6 MB.
-const FIRST_PIECE: u64 = 8 << 20;
-/// Longest header that is read.
-const LAST_PIECE: u64 = 256 << 20;
 
 /// What the agent would take on this instance.
 ///
@@ -133,34 +126,15 @@ fn of_file(
     agent: &PlannedAgent,
     topology: Topology,
 ) -> Result<(Appraisal, u64, u64), String> {
-    let header = read_header(model)?;
+    let header = gguf::read_header(model).map_err(|error| match error {
+        HeaderError::Read(error) => format!("cannot read {}: {error}", model.display()),
+        HeaderError::Gguf(error) => error.to_string(),
+    })?;
     let facts = ModelFacts::from_gguf(&header).map_err(|error| error.to_string())?;
     let need = needs(&facts, agent, Layout::LlamaCpp, topology);
     let weights = facts.bytes.total().min(need.host_only.bytes);
     let rest = need.host_only.bytes.saturating_sub(weights);
     Ok((need, weights, rest))
-}
-
-fn read_header(path: &Path) -> Result<Header, String> {
-    let failed = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let mut file = File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    let mut piece = FIRST_PIECE;
-    loop {
-        let missing = piece.saturating_sub(bytes.len() as u64);
-        let got = file
-            .by_ref()
-            .take(missing)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
-        match Header::parse(&bytes) {
-            // More of the file may complete it.
-            Err(GgufError::Truncated(_)) if got as u64 == missing && piece < LAST_PIECE => {
-                piece = piece.saturating_mul(2);
-            }
-            other => return other.map_err(|error| error.to_string()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,14 @@
 //! Where the facts of a model come from: a GGUF file, a running Ollama, or Ollama's folder.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_worker::launcher::EngineSource;
 use anyhow::Context as _;
-use chimera_domain::memory::gguf::{GgufError, Header};
 use chimera_domain::memory::{Layout, ModelFacts, Show};
 use chimera_domain::options::EngineKind;
 use chimera_runtime::exit::UsageError;
+use chimera_runtime::gguf::{self, HeaderError};
 use serde::Deserialize;
 use serde_json::json;
 use url::Url;
@@ -18,11 +16,6 @@ use url::Url;
 use crate::args::PlanArgs;
 use crate::engines::{self, Sources, Wanted};
 
-/// The first piece of a file that is read; then twice as much, until the header is whole. A header is
-/// mostly the vocabulary: some MiB.
-const FIRST_PIECE: u64 = 1 << 20;
-/// No header is longer.
-const LAST_PIECE: u64 = 1 << 28;
 /// Ollama reads the model's header to answer.
 const SHOW_LIMIT: Duration = Duration::from_secs(30);
 /// Longest answer of `/api/show` that is read: templates and licences are in it.
@@ -102,12 +95,14 @@ fn address(text: &str) -> Result<Url, UsageError> {
 /// Reads the header of a GGUF file, and no more of it than the header needs.
 fn from_file(path: &Path, layout: Layout) -> anyhow::Result<Source> {
     let name = path.display();
-    let header = match read_header(path) {
+    let header = match gguf::read_header(path) {
         Ok(header) => header,
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some() => {
+        Err(HeaderError::Read(error)) => {
             return Err(UsageError(format!("--model: cannot read {name}: {error}")).into());
         }
-        Err(error) => return Err(error.context(format!("cannot use {name}"))),
+        Err(HeaderError::Gguf(error)) => {
+            return Err(error).with_context(|| format!("cannot use {name}"));
+        }
     };
     let facts = ModelFacts::from_gguf(&header).with_context(|| format!("cannot use {name}"))?;
     let from = name.to_string();
@@ -116,23 +111,6 @@ fn from_file(path: &Path, layout: Layout) -> anyhow::Result<Source> {
         layout,
         from,
     })
-}
-
-fn read_header(path: &Path) -> anyhow::Result<Header> {
-    let mut file = File::open(path)?;
-    let mut bytes = Vec::new();
-    let mut piece = FIRST_PIECE;
-    loop {
-        let missing = piece.saturating_sub(bytes.len() as u64);
-        let got = file.by_ref().take(missing).read_to_end(&mut bytes)?;
-        match Header::parse(&bytes) {
-            // More of the file may complete it.
-            Err(GgufError::Truncated(_)) if got as u64 == missing && piece < LAST_PIECE => {
-                piece = piece.saturating_mul(2);
-            }
-            other => return Ok(other?),
-        }
-    }
 }
 
 async fn from_ollama(url: &Url, model: &str) -> anyhow::Result<Source> {
