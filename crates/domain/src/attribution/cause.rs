@@ -14,6 +14,7 @@ mod queueing;
 mod readings;
 mod reload;
 mod shared_device;
+mod struck;
 mod throttle;
 mod unexplained;
 mod vram_pressure;

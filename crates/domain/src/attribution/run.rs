@@ -6,7 +6,7 @@
 //! nobody's and stays in the residual, as does what overlaps. Nothing is scaled to make sums meet.
 
 use super::parts::window_ns;
-use super::types::{AgentTime, Decomposition, Part, Parts};
+use super::types::{AgentTime, Decomposition, Parts};
 use super::view::{AgentScene, LegView};
 use crate::efficiency::activity::{Activity, Span, activity};
 use crate::plan::PlannedTest;
@@ -184,20 +184,10 @@ fn between(stretches: &mut [Stretch], from: MonoNs, to: MonoNs) -> u64 {
 
 /// The sum of parts, each over the requests that have it.
 fn sum<'a>(all: impl Iterator<Item = &'a Parts> + Clone) -> Parts {
-    let of = |part: Part| {
+    Parts::of(|part| {
         let known: Vec<f64> = all.clone().filter_map(|parts| parts.get(part)).collect();
         (!known.is_empty()).then(|| known.iter().sum::<f64>())
-    };
-    Parts {
-        client_ms: of(Part::Client),
-        transport_ms: of(Part::Transport),
-        queue_ms: of(Part::Queue),
-        load_ms: of(Part::Load),
-        prefill_ms: of(Part::Prefill),
-        decode_ms: of(Part::Decode),
-        stall_ms: of(Part::Stall),
-        unsplit_ms: of(Part::Unsplit).unwrap_or(0.0),
-    }
+    })
 }
 
 fn ms(ns: i128) -> f64 {

@@ -88,6 +88,21 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Parts from what each of them is; what is not split is 0 where it is nothing.
+    #[must_use]
+    pub fn of(part: impl Fn(Part) -> Option<f64>) -> Self {
+        Self {
+            client_ms: part(Part::Client),
+            transport_ms: part(Part::Transport),
+            queue_ms: part(Part::Queue),
+            load_ms: part(Part::Load),
+            prefill_ms: part(Part::Prefill),
+            decode_ms: part(Part::Decode),
+            stall_ms: part(Part::Stall),
+            unsplit_ms: part(Part::Unsplit).unwrap_or(0.0),
+        }
+    }
+
     /// One part. `None`: not told apart.
     #[must_use]
     pub fn get(&self, part: Part) -> Option<f64> {

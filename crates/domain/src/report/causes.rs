@@ -215,14 +215,14 @@ pub(super) fn times(runs: &[RunReport]) -> Vec<MeanTime> {
 fn mean_time(id: &AgentId, own: &[(f64, &AgentTime, &Attribution)]) -> MeanTime {
     let n = own.len().max(1) as f64;
     let over = |of: fn(&AgentTime) -> f64| own.iter().map(|(_, time, _)| of(time)).sum::<f64>() / n;
-    let requests = parts(|part| {
+    let requests = Parts::of(|part| {
         let known = own
             .iter()
             .filter_map(|(_, time, _)| time.requests.get(part));
         let known: Vec<f64> = known.collect();
         (!known.is_empty()).then(|| known.iter().sum::<f64>() / n)
     });
-    let alone = parts(|part| {
+    let alone = Parts::of(|part| {
         let usual = own.iter().flat_map(|(_, _, attribution)| {
             let all = attribution.excess.iter();
             all.filter(|excess| excess.agent == *id && excess.part == part)
@@ -245,19 +245,6 @@ fn mean_time(id: &AgentId, own: &[(f64, &AgentTime, &Attribution)]) -> MeanTime 
             residual_ms: over(|time| time.residual_ms),
         },
         alone,
-    }
-}
-
-fn parts(of: impl Fn(Part) -> Option<f64>) -> Parts {
-    Parts {
-        client_ms: of(Part::Client),
-        transport_ms: of(Part::Transport),
-        queue_ms: of(Part::Queue),
-        load_ms: of(Part::Load),
-        prefill_ms: of(Part::Prefill),
-        decode_ms: of(Part::Decode),
-        stall_ms: of(Part::Stall),
-        unsplit_ms: of(Part::Unsplit).unwrap_or(0.0),
     }
 }
 

@@ -5,10 +5,11 @@
 //! state it, an engine that uses more of the host's cores and less of its GPU than alone is
 //! consistent with it.
 
-use super::super::types::{Cause, CauseFinding, Evidence, Grade, Part};
+use super::super::types::{Cause, CauseFinding, Evidence, Grade};
 use super::super::view::{AgentScene, AgentView, Scene};
 use super::readings::Readings;
-use super::{slow_ms, words};
+use super::struck::Struck;
+use super::words;
 
 /// A part of the model that is smaller than this is rounding, not layers.
 const LEAST_PART: f64 = 0.005;
@@ -20,49 +21,27 @@ const MORE_CORES: f64 = 0.3;
 const LESS_GPU: f64 = 0.9;
 
 pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
-    let (mut agents, mut evidence, mut grade) = (Vec::new(), Vec::new(), Grade::Consistent);
-    let mut cost = 0.0;
-    for agent in &scene.agents {
-        let Some(slow) = slow_ms(agent, &[Part::Prefill, Part::Decode, Part::Stall]) else {
-            continue;
-        };
-        let found = match stated(agent) {
-            Some(reading) => {
-                grade = Grade::Supported;
-                vec![reading]
-            }
-            None if states(agent) => continue,
-            None => moved(agent),
-        };
-        if found.is_empty() {
-            continue;
-        }
-        agents.push(words::id(agent));
-        evidence.extend(found);
-        cost += slow;
-    }
-    (!agents.is_empty()).then(|| CauseFinding {
-        cause: Cause::CpuOffload,
-        grade,
-        sentence: match grade {
-            Grade::Supported => format!(
-                "less of the model of {} was in GPU memory than alone: the processor computed the rest.",
-                words::agents(&agents)
-            ),
-            Grade::Consistent | Grade::NotTested => format!(
-                "the engine of {} used more of the processor and less of its GPU than alone.",
-                words::agents(&agents)
-            ),
-        },
-        agents,
-        cost_ms: Some(cost),
-        evidence,
-        settle: Some(
-            "make room on the GPU (a smaller context, fewer agents, a smaller model) or see \
-             `chimera plan`; an engine that states its placement (Ollama's /api/ps) proves it"
-                .to_owned(),
+    let struck = Struck::by(Cause::CpuOffload, scene, |agent| match stated(agent) {
+        Some(reading) => Some((Grade::Supported, vec![reading])),
+        None if states(agent) => None,
+        None => moved(agent).map(|found| (Grade::Consistent, found)),
+    })?;
+    let who = struck.who();
+    let sentence = match struck.grade {
+        Grade::Supported => format!(
+            "less of the model of {who} was in GPU memory than alone: the processor computed the rest."
         ),
-    })
+        Grade::Consistent | Grade::NotTested => {
+            format!(
+                "the engine of {who} used more of the processor and less of its GPU than alone."
+            )
+        }
+    };
+    Some(struck.finding(
+        sentence,
+        "make room on the GPU (a smaller context, fewer agents, a smaller model) or see `chimera \
+         plan`; an engine that states its placement (Ollama's /api/ps) proves it",
+    ))
 }
 
 /// The smallest part of the model in GPU memory that the engine stated in a leg.
@@ -106,27 +85,21 @@ fn stated(agent: &AgentScene<'_>) -> Option<Evidence> {
     })
 }
 
-fn moved(agent: &AgentScene<'_>) -> Vec<Evidence> {
-    let (Some(together), Some(alone)) = (
-        Readings::of(&agent.view),
-        agent.solo.as_ref().and_then(Readings::of),
-    ) else {
-        return Vec::new();
-    };
+fn moved(agent: &AgentScene<'_>) -> Option<Vec<Evidence>> {
+    let together = Readings::of(&agent.view)?;
+    let alone = Readings::of(agent.solo.as_ref()?)?;
     let used = |readings: &Readings<'_>| {
         let gpu = readings.gpu().filter(|gpu| gpu.is_covered())?;
         let busy = gpu.mean(|gpu| gpu.utilisation)?;
         Some((readings.engine_cores()?, busy))
     };
-    let (Some((cores, busy)), Some((cores_alone, busy_alone))) = (used(&together), used(&alone))
-    else {
-        return Vec::new();
-    };
+    let (cores, busy) = used(&together)?;
+    let (cores_alone, busy_alone) = used(&alone)?;
     if cores < cores_alone + MORE_CORES || busy > LESS_GPU * busy_alone {
-        return Vec::new();
+        return None;
     }
     let who = &agent.view.planned.id;
-    vec![
+    Some(vec![
         words::plain(
             format!("cores used by {who}'s engine"),
             cores,
@@ -139,5 +112,5 @@ fn moved(agent: &AgentScene<'_>) -> Vec<Evidence> {
             Some(busy_alone),
             together.source(),
         ),
-    ]
+    ])
 }

@@ -4,45 +4,26 @@
 //! longer than alone (or, where the driver does not say, it was not there alone, and the GPU's use is
 //! not accounted for by the engines), and prefill or decode was slow beyond chance.
 
-use super::super::types::{Cause, CauseFinding, Evidence, Grade, Part};
+use super::super::types::{Cause, CauseFinding, Evidence, Grade};
 use super::super::view::{AgentScene, Scene};
 use super::readings::{Readings, Stranger};
-use super::{slow_ms, words};
+use super::struck::Struck;
+use super::words;
 
 /// Its kernels must run for this much more of the time than alone.
 const MORE_USE: f64 = 0.05;
 
 pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
-    let (mut agents, mut evidence, mut grade) = (Vec::new(), Vec::new(), Grade::Consistent);
-    let mut cost = 0.0;
-    for agent in &scene.agents {
-        let Some(slow) = slow_ms(agent, &[Part::Prefill, Part::Decode, Part::Stall]) else {
-            continue;
-        };
-        let Some((own, found)) = strangers(agent) else {
-            continue;
-        };
-        grade = grade.min(own);
-        agents.push(words::id(agent));
-        evidence.extend(found);
-        cost += slow;
-    }
-    (!agents.is_empty()).then(|| CauseFinding {
-        cause: Cause::ForeignProcess,
-        grade,
-        sentence: format!(
-            "a process that is no engine of this experiment worked on the GPU of {}.",
-            words::agents(&agents)
-        ),
-        agents,
-        cost_ms: Some(cost),
-        evidence,
-        settle: Some(
-            "end it, or give the engines a GPU of their own; a driver that states the use of each \
-             process proves it"
-                .to_owned(),
-        ),
-    })
+    let struck = Struck::by(Cause::ForeignProcess, scene, strangers)?;
+    let sentence = format!(
+        "a process that is no engine of this experiment worked on the GPU of {}.",
+        struck.who()
+    );
+    Some(struck.finding(
+        sentence,
+        "end it, or give the engines a GPU of their own; a driver that states the use of each process \
+         proves it",
+    ))
 }
 
 fn strangers(agent: &AgentScene<'_>) -> Option<(Grade, Vec<Evidence>)> {

@@ -4,10 +4,11 @@
 //! more than alone (the engine's own threads, or any by the kernel's pressure figure), and something of
 //! the agent was slow beyond chance. The processes are named where they were looked at.
 
-use super::super::types::{Cause, CauseFinding, Evidence, Grade, Part};
+use super::super::types::{Cause, CauseFinding, Evidence, Grade};
 use super::super::view::{AgentScene, Scene};
 use super::readings::Readings;
-use super::{slow_ms, words};
+use super::struck::{Struck, not_tested};
+use super::words;
 use crate::telemetry::Source;
 
 /// Others must use this many cores more than alone.
@@ -19,72 +20,36 @@ const WAITING: f64 = 0.03;
 /// Part of the time in which any task waited for a core, beyond alone.
 const PRESSURE: f64 = 0.05;
 
-/// Where anything slow may come from a lack of cores.
-const ACTS_IN: [Part; 6] = [
-    Part::Client,
-    Part::Transport,
-    Part::Prefill,
-    Part::Decode,
-    Part::Stall,
-    Part::Unsplit,
-];
-
 pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
-    let (mut agents, mut evidence, mut cost) = (Vec::new(), Vec::new(), 0.0);
     let mut blind = Vec::new();
-    for agent in &scene.agents {
-        let Some(slow) = slow_ms(agent, &ACTS_IN) else {
-            continue;
-        };
+    let struck = Struck::by(Cause::HostCpu, scene, |agent| {
         let Some((together, alone)) = windows(agent) else {
             blind.push(words::id(agent));
-            continue;
+            return None;
         };
-        let Some(found) = crowded(agent, &together, &alone) else {
-            continue;
-        };
-        agents.push(words::id(agent));
-        evidence.extend(found);
-        cost += slow;
-    }
-    if agents.is_empty() {
-        return (!blind.is_empty()).then(|| not_tested(blind));
-    }
+        Some((Grade::Supported, crowded(agent, &together, &alone)?))
+    });
+    let Some(struck) = struck else {
+        return (!blind.is_empty()).then(|| {
+            let sentence = format!(
+                "whether other processes took the cores of {} is not known: telemetry does not cover \
+                 the run.",
+                words::agents(&blind)
+            );
+            not_tested(Cause::HostCpu, blind, sentence)
+        });
+    };
     let named = named(scene);
-    Some(CauseFinding {
-        cause: Cause::HostCpu,
-        grade: Grade::Supported,
-        sentence: format!(
-            "{} took cores that {} wanted.",
-            if named.is_empty() {
-                "other processes".to_owned()
-            } else {
-                words::list(&named)
-            },
-            words::agents(&agents)
-        ),
-        agents,
-        cost_ms: Some(cost),
-        evidence,
-        settle: Some(
-            "end or move the other processes, or give the engines cores of their own".to_owned(),
-        ),
-    })
-}
-
-fn not_tested(agents: Vec<crate::ids::AgentId>) -> CauseFinding {
-    CauseFinding {
-        cause: Cause::HostCpu,
-        grade: Grade::NotTested,
-        sentence: format!(
-            "whether other processes took the cores of {} is not known: telemetry does not cover the run.",
-            words::agents(&agents)
-        ),
-        agents,
-        cost_ms: None,
-        evidence: Vec::new(),
-        settle: Some("run gpu-telemetry on the host of the engines".to_owned()),
-    }
+    let others = if named.is_empty() {
+        "other processes".to_owned()
+    } else {
+        words::list(&named)
+    };
+    let sentence = format!("{others} took cores that {} wanted.", struck.who());
+    Some(struck.finding(
+        sentence,
+        "end or move the other processes, or give the engines cores of their own",
+    ))
 }
 
 /// The agent's window together and alone, if the host was read in both.

@@ -10,7 +10,8 @@
 use super::super::types::{Cause, CauseFinding, Evidence, Grade, Part};
 use super::super::view::{AgentScene, Scene};
 use super::readings::{Gpu, Readings, beside, decoding, serving};
-use super::{slow_ms, words};
+use super::struck::Struck;
+use super::words;
 use crate::telemetry::Source;
 use crate::units::ns_to_ms;
 
@@ -46,23 +47,12 @@ pub(super) fn bandwidth(scene: &Scene<'_>) -> Option<CauseFinding> {
 }
 
 fn finding(scene: &Scene<'_>, cause: Cause) -> Option<CauseFinding> {
-    let (mut agents, mut evidence, mut cost) = (Vec::new(), Vec::new(), 0.0);
-    let mut grade = Grade::Consistent;
-    for agent in &scene.agents {
-        let Some(slow) = slow_ms(agent, &[Part::Prefill, Part::Decode, Part::Stall]) else {
-            continue;
-        };
-        let Some(shared) = shared(scene, agent).filter(|shared| shared.cause == cause) else {
-            continue;
-        };
-        grade = grade.min(shared.grade);
-        agents.push(words::id(agent));
-        evidence.extend(shared.evidence);
-        cost += slow;
-    }
-    (!agents.is_empty()).then_some(())?;
-    let who = words::agents(&agents);
-    let (sentence, settle) = match (cause, grade) {
+    let struck = Struck::by(cause, scene, |agent| {
+        let shared = shared(scene, agent).filter(|shared| shared.cause == cause)?;
+        Some((shared.grade, shared.evidence))
+    })?;
+    let who = struck.who();
+    let (sentence, settle) = match (cause, struck.grade) {
         (Cause::ComputeContention, _) => (
             format!(
                 "{who} shared compute units that all of them together want more of than there are."
@@ -83,15 +73,7 @@ fn finding(scene: &Scene<'_>, cause: Cause) -> Option<CauseFinding> {
             "a counter of memory traffic (resctrl on the host, DCGM on the GPU) settles it",
         ),
     };
-    Some(CauseFinding {
-        cause,
-        grade,
-        agents,
-        cost_ms: Some(cost),
-        evidence,
-        sentence,
-        settle: Some(settle.to_owned()),
-    })
+    Some(struck.finding(sentence, settle))
 }
 
 fn shared(scene: &Scene<'_>, agent: &AgentScene<'_>) -> Option<Shared> {

@@ -3,11 +3,11 @@
 //! Rule. The driver names heat or power as the reason in more of the samples than alone, the clock of
 //! the processors was lower than alone, and prefill or decode was slow beyond chance.
 
-use super::super::types::{Cause, CauseFinding, Evidence, Grade, Part};
+use super::super::types::{Cause, CauseFinding, Evidence, Grade};
 use super::super::view::{AgentScene, Scene};
 use super::readings::{Readings, gpu_unread};
-use super::{slow_ms, words};
-use crate::ids::AgentId;
+use super::struck::{Struck, not_tested};
+use super::words;
 
 /// The reason must be named in this much more of the samples than alone.
 const MORE_OFTEN: f64 = 0.2;
@@ -16,56 +16,31 @@ const MORE_OFTEN: f64 = 0.2;
 const LOWER: f64 = 0.03;
 
 pub(super) fn test(scene: &Scene<'_>) -> Option<CauseFinding> {
-    let (mut agents, mut evidence, mut cost) = (Vec::new(), Vec::new(), 0.0);
     let mut blind = Vec::new();
-    for agent in &scene.agents {
-        let Some(slow) = slow_ms(agent, &[Part::Prefill, Part::Decode, Part::Stall]) else {
-            continue;
-        };
+    let struck = Struck::by(Cause::ThermalOrPowerThrottle, scene, |agent| {
         if gpu_unread(&agent.view) {
             blind.push(words::id(agent));
         }
-        let Some(found) = held_down(agent) else {
-            continue;
-        };
-        agents.push(words::id(agent));
-        evidence.extend(found);
-        cost += slow;
-    }
-    if agents.is_empty() && !blind.is_empty() {
-        return Some(not_tested(blind));
-    }
-    (!agents.is_empty()).then(|| CauseFinding {
-        cause: Cause::ThermalOrPowerThrottle,
-        grade: Grade::Supported,
-        sentence: format!(
-            "the GPU of {} was held below its clock by heat or power.",
-            words::agents(&agents)
-        ),
-        agents,
-        cost_ms: Some(cost),
-        evidence,
-        settle: Some(
-            "cool the GPU, raise its power limit, or let it rest between runs (`cool_down_s`)"
-                .to_owned(),
-        ),
-    })
-}
-
-fn not_tested(agents: Vec<AgentId>) -> CauseFinding {
-    CauseFinding {
-        cause: Cause::ThermalOrPowerThrottle,
-        grade: Grade::NotTested,
-        sentence: format!(
-            "whether heat or power held the GPU of {} down is not known, nor what else used it: no \
-             telemetry of it covers the run.",
-            words::agents(&agents)
-        ),
-        agents,
-        cost_ms: None,
-        evidence: Vec::new(),
-        settle: Some("run gpu-telemetry on the host of the engines".to_owned()),
-    }
+        Some((Grade::Supported, held_down(agent)?))
+    });
+    let Some(struck) = struck else {
+        return (!blind.is_empty()).then(|| {
+            let sentence = format!(
+                "whether heat or power held the GPU of {} down is not known, nor what else used it: no \
+                 telemetry of it covers the run.",
+                words::agents(&blind)
+            );
+            not_tested(Cause::ThermalOrPowerThrottle, blind, sentence)
+        });
+    };
+    let sentence = format!(
+        "the GPU of {} was held below its clock by heat or power.",
+        struck.who()
+    );
+    Some(struck.finding(
+        sentence,
+        "cool the GPU, raise its power limit, or let it rest between runs (`cool_down_s`)",
+    ))
 }
 
 fn held_down(agent: &AgentScene<'_>) -> Option<Vec<Evidence>> {
